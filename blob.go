@@ -1,0 +1,34 @@
+package cairn
+
+import (
+	"context"
+	"io"
+)
+
+// BlobPut is a request to store bytes as blobs.
+type BlobPut struct {
+	Profile Profile
+	Owner   Owner
+	Size    int64 // bytes that Body holds, -1 if unknown; a shorter body is io.ErrUnexpectedEOF, a longer one is not read
+	Body    io.Reader
+	// Tee receives every byte once, in order, beside the encoding (hashes); nil for none. The slice that Tee.Write gets
+	// stays unchanged until Write returns. An error from it ends the put.
+	Tee io.Writer
+}
+
+// NewBlob is a blob that was written under a volume's epoch and is to be referenced by a commit for the first time.
+type NewBlob struct {
+	Ref     BlobRef
+	Epoch   Epoch
+	Skipped []uint8 // slots that hold no durable shard: each becomes a Damage row in the same commit
+}
+
+type backgroundKey struct{}
+
+// Background marks work that yields to clients: data nodes queue and throttle it apart from foreground work.
+func Background(ctx context.Context) context.Context {
+	return context.WithValue(ctx, backgroundKey{}, true)
+}
+
+// IsBackground tells whether ctx was marked by Background.
+func IsBackground(ctx context.Context) bool { return ctx.Value(backgroundKey{}) != nil }

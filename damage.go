@@ -1,0 +1,55 @@
+package cairn
+
+import "time"
+
+// DamageKind tells what is wrong with a shard or slot.
+type DamageKind uint8
+
+// The kinds of damage.
+const (
+	DamageMissing DamageKind = iota // the drive has no such shard, though meta expects it
+	DamageCorrupt                   // its bytes do not match their checksums, or do not decode
+	DamageSkipped                   // the write was acknowledged without this slot (straggler or sick drive)
+	DamageSlot                      // the whole slot is to be rebuilt: its drive is gone; Blob is 0
+)
+
+var damageKindNames = [...]string{"missing", "corrupt", "skipped", "slot"}
+
+// String prints the kind's name.
+func (k DamageKind) String() string {
+	if int(k) < len(damageKindNames) {
+		return damageKindNames[k]
+	}
+	return "unknown"
+}
+
+// MarshalText prints the kind's name for JSON.
+func (k DamageKind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
+// Damage is one finding: a shard (or, with Blob 0, a whole slot) that is not what it should be. Findings are
+// deduplicated by Shard.
+type Damage struct {
+	Shard ShardID    `json:"shard"`
+	Kind  DamageKind `json:"kind"`
+	Drive DriveID    `json:"drive"` // where it was seen
+	Found time.Time  `json:"found"`
+	By    string     `json:"by"` // "read", "write", "scrub", "drive"
+	Note  string     `json:"note,omitempty"`
+	Tries int        `json:"tries,omitempty"`
+}
+
+// Progress describes long work. One record feeds CLI, admin API and metrics.
+type Progress struct {
+	State      string    `json:"state"` // "idle", "running", "paused", "waiting"
+	Reason     string    `json:"reason,omitempty"`
+	Started    time.Time `json:"started,omitzero"`
+	Finished   time.Time `json:"finished,omitzero"`
+	DoneBytes  int64     `json:"done_bytes"`
+	TotalBytes int64     `json:"total_bytes"`
+	DoneBlobs  int64     `json:"done_blobs"`
+	TotalBlobs int64     `json:"total_blobs"`
+	// RateBytesPerSec is a moving average over the last ten seconds or so.
+	RateBytesPerSec float64       `json:"rate_bytes_per_sec"`
+	ETA             time.Duration `json:"eta_ns,omitempty"`
+	LastError       string        `json:"last_error,omitempty"`
+}
