@@ -127,3 +127,49 @@ type ShardInfo struct {
 	Offset int64     `json:"offset"`
 	Time   time.Time `json:"time"` // when it was appended
 }
+
+// SwapSlot points one slot of a volume at another drive and raises the epoch. It fails with ErrPrecondition unless the
+// volume is still at Epoch with Old in that slot.
+type SwapSlot struct {
+	Volume VolumeID
+	Slot   uint8
+	Epoch  Epoch
+	Old    DriveID
+	New    DriveID
+}
+
+// BlobRow is a reference row: what a volume's slots are expected to hold.
+type BlobRow struct {
+	Ref   BlobRef
+	Count int64  // how many versions and parts list it
+	Owner string // "bucket/key" of the first owner, for people
+}
+
+// VolumeSlot tells what a drive holds of one slot of one volume.
+type VolumeSlot struct {
+	Volume VolumeID `json:"volume"`
+	Slot   uint8    `json:"slot"`
+	Shards int64    `json:"shards"`
+	Bytes  int64    `json:"bytes"` // of shard data
+}
+
+// DriveStatus is what a data node measures of a drive that it owns.
+type DriveStatus struct {
+	ID     DriveID    `json:"id"` // zero while the drive was never seen at this path
+	Path   string     `json:"path"`
+	State  DriveState `json:"state"`
+	Since  time.Time  `json:"since"`
+	Reason string     `json:"reason,omitempty"`
+	// Replaced lists identities that were at this path before and whose data is gone for good (Path was made anew).
+	Replaced    []DriveID     `json:"replaced,omitempty"`
+	TotalBytes  int64         `json:"total_bytes"`
+	FreeBytes   int64         `json:"free_bytes"` // what new shards may still take
+	LiveBytes   int64         `json:"live_bytes"` // shard data and headers that are referenced by the index
+	DeadBytes   int64         `json:"dead_bytes"` // waiting for compaction
+	Shards      int64         `json:"shards"`
+	ReadErrors  int64         `json:"read_errors"`
+	WriteErrors int64         `json:"write_errors"`
+	Corruptions int64         `json:"corruptions"`     // checksum mismatches seen
+	ReadLatency time.Duration `json:"read_latency_ns"` // moving average
+	SyncLatency time.Duration `json:"sync_latency_ns"` // moving average
+}

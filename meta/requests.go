@@ -143,22 +143,11 @@ type UploadPage struct {
 	NextUpload string
 }
 
-// SwapSlot points one slot of a volume at another drive and raises the epoch. It fails with ErrPrecondition unless the
-// volume is still at Epoch with Old in that slot.
-type SwapSlot struct {
-	Volume cairn.VolumeID
-	Slot   uint8
-	Epoch  cairn.Epoch
-	Old    cairn.DriveID
-	New    cairn.DriveID
-}
-
-// Blob is a reference row: what a volume's slots are expected to hold.
-type Blob struct {
-	Ref   cairn.BlobRef
-	Count int64  // how many versions and parts list it
-	Owner string // "bucket/key" of the first owner, for people
-}
+// SwapSlot and Blob are shared with packages that may not import meta.
+type (
+	SwapSlot = cairn.SwapSlot
+	Blob     = cairn.BlobRow
+)
 
 // Garbage is an outbox row: no version lists the blob any more; its shards are to be deleted, then the row is cleared.
 type Garbage struct {
