@@ -1,0 +1,61 @@
+# `make` builds bin/cairn; `make run` starts it; `make test` is what CI runs.
+# A new checkout needs Go, make and git; everything else comes through go.mod.
+
+GO       ?= go
+BIN      := bin/cairn
+DATA     ?= data
+PKGS     := ./...
+# Go files that are ours, for gofmt: everything that git tracks or could track.
+GOFILES   = $(shell git ls-files --cached --others --exclude-standard '*.go')
+
+.PHONY: all build run test check fmt vet staticcheck tidy unit test-e2e bench soak clean
+
+all: build
+
+build: $(BIN)
+
+# The binary is static: no C compiler is needed, and strace can follow it in fault tests.
+.PHONY: $(BIN)
+$(BIN):
+	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN) ./cmd/cairn
+
+run: build
+	./$(BIN) server --data $(DATA)
+
+test: check unit test-e2e
+
+check: fmt vet staticcheck tidy
+
+fmt:
+	@bad=$$(gofmt -l $(GOFILES)); if [ -n "$$bad" ]; then echo "not gofmt-ed:"; echo "$$bad"; exit 1; fi
+
+vet:
+	$(GO) vet $(PKGS)
+	$(GO) vet -tags e2e ./e2e/
+
+staticcheck:
+	$(GO) tool staticcheck $(PKGS)
+	$(GO) tool staticcheck -tags e2e ./e2e/
+
+tidy:
+	$(GO) mod tidy -diff
+
+# The import table is the test in internal/arch.
+unit:
+	$(GO) test -race -timeout 15m $(PKGS)
+
+# The real binary, without the race detector, on real directories.
+test-e2e: build
+	CAIRN_BINARY=$(CURDIR)/$(BIN) $(GO) test -tags e2e -count=1 -timeout 15m ./e2e/
+
+# BENCH_SHORT=1 measures a tenth of the matrix.
+bench: build
+	./$(BIN) bench suite --results bench/results.json $(if $(BENCH_SHORT),--short)
+
+# The nightly run: the same tests, longer and more often.
+soak: build
+	CAIRN_BINARY=$(CURDIR)/$(BIN) CAIRN_SOAK=1 $(GO) test -tags e2e -count=1 -timeout 4h ./e2e/
+	$(GO) test -race -count=5 -timeout 4h $(PKGS)
+
+clean:
+	rm -rf bin bench/results.json
