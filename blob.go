@@ -23,6 +23,18 @@ type NewBlob struct {
 	Skipped []uint8 // slots that hold no durable shard: each becomes a Damage row in the same commit
 }
 
+// ShardWriter takes the pieces of one shard in order. It is used by one goroutine at a time.
+type ShardWriter interface {
+	// Write appends p, whose length is a multiple of 64 KiB except for the last piece. It may return before p is
+	// written: p must not change until done runs (exactly once, on any goroutine, not blocking).
+	Write(p []byte, done func(error))
+	// Commit makes the shard durable and visible, all of it or nothing, and then calls done. It may be called while
+	// writes are under way; a failed write fails it.
+	Commit(done func(error))
+	// Abort drops what was written. It may follow a failed Write or Commit and is a no-op after a successful one.
+	Abort()
+}
+
 type backgroundKey struct{}
 
 // Background marks work that yields to clients: data nodes queue and throttle it apart from foreground work.

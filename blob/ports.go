@@ -25,17 +25,8 @@ type Shards interface {
 	ReadAt(ctx context.Context, drive cairn.DriveID, id cairn.ShardID, p []byte, off int64) error
 }
 
-// ShardWriter takes the pieces of one shard in order. It is used by one goroutine at a time.
-type ShardWriter interface {
-	// Write appends p, whose length is a multiple of 64 KiB except for the last piece. It may return before p is
-	// written: p must not change until done runs (exactly once, on any goroutine, not blocking).
-	Write(p []byte, done func(error))
-	// Commit makes the shard durable and visible, all of it or nothing, and then calls done. It may be called while
-	// writes are under way; a failed write fails it.
-	Commit(done func(error))
-	// Abort drops what was written. It may follow a failed Write or Commit and is a no-op after a successful one.
-	Abort()
-}
+// ShardWriter is declared in the root, so that repair, which may not import this package, can name it too.
+type ShardWriter = cairn.ShardWriter
 
 // Volumes tells where blobs live and where new ones go. Safe for concurrent use.
 type Volumes interface {
