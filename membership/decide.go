@@ -1,0 +1,140 @@
+package membership
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"cairn"
+)
+
+// transitions compares the committed drives of one node with what the node measures and returns the rows to commit, and
+// the drives that came back: to a writable state, or for the first time.
+//
+// A row's path decides who replaced whom: a drive is retired when the node says that its directory was made anew, or when
+// a drive that was not known elsewhere sits at its path. A retired drive that is seen with its identity is taken back.
+func transitions(now time.Time, node cairn.NodeID, domains []string, rows []cairn.Drive, seen []cairn.DriveStatus) (
+	changed []cairn.Drive, returned []cairn.DriveID) {
+	known := make(map[cairn.DriveID]cairn.Drive, len(rows))
+	for _, d := range rows {
+		known[d.ID] = d
+	}
+	byID := make(map[cairn.DriveID]cairn.DriveStatus, len(seen))
+	for _, st := range seen {
+		if st.ID.IsZero() {
+			continue
+		}
+		byID[st.ID] = st
+		old, ok := known[st.ID]
+		d := measured(now, old, st)
+		if !ok {
+			d.Node, d.Domains = node, domains
+		}
+		if !ok || worthCommitting(old, d) {
+			changed = append(changed, d)
+		}
+		if d.State.Writable() && (!ok || !old.State.Writable() || old.Retired) {
+			returned = append(returned, d.ID)
+		}
+	}
+	for _, d := range rows {
+		if _, ok := byID[d.ID]; ok || d.Node != node {
+			continue
+		}
+		if gone := unseen(now, d, known, seen); worthCommitting(d, gone) {
+			changed = append(changed, gone)
+		}
+	}
+	return changed, returned
+}
+
+// measured is the row that a drive should have after the measurement.
+func measured(now time.Time, d cairn.Drive, st cairn.DriveStatus) cairn.Drive {
+	if d.ID.IsZero() || d.State != st.State {
+		d.StateSince = st.Since
+		if st.Since.IsZero() {
+			d.StateSince = now
+		}
+	}
+	d.ID, d.Path, d.State, d.Reason = st.ID, st.Path, st.State, st.Reason
+	if st.State.Readable() {
+		d.Retired = false
+		d.TotalBytes, d.FreeBytes = st.TotalBytes, st.FreeBytes
+	}
+	return d
+}
+
+// unseen is the row of a drive whose identity is at none of the node's paths.
+func unseen(now time.Time, d cairn.Drive, known map[cairn.DriveID]cairn.Drive, seen []cairn.DriveStatus) cairn.Drive {
+	state, reason := cairn.DriveMissing, "no such path is configured"
+	for _, st := range seen {
+		switch {
+		case slices.Contains(st.Replaced, d.ID):
+			d.Retired = true
+			reason = fmt.Sprintf("its directory was made anew; drive %s is there now", st.ID)
+		case st.Path != d.Path:
+			continue
+		case st.ID.IsZero():
+			if st.State > cairn.DriveOK {
+				state = st.State
+			}
+			reason = st.Reason
+		default:
+			if other, ok := known[st.ID]; ok && other.Path != d.Path {
+				// A drive that we know moved here from another path: this one was pulled, not replaced.
+				reason, d.Path = fmt.Sprintf("pulled; drive %s was moved to %s", st.ID, d.Path), ""
+				break
+			}
+			d.Retired = true
+			reason = fmt.Sprintf("replaced by drive %s", st.ID)
+		}
+		break
+	}
+	if d.Retired {
+		state = cairn.DriveMissing
+		if d.Reason != "" && d.State == cairn.DriveMissing {
+			reason = d.Reason // the first reason stands: drives that follow at the path change nothing
+		}
+	}
+	if d.State != state {
+		d.StateSince = now
+	}
+	d.State, d.Reason = state, reason
+	return d
+}
+
+// worthCommitting tells whether the change from old to d is to be written: free space alone only when it moved by 3%.
+func worthCommitting(old, d cairn.Drive) bool {
+	moved := d.FreeBytes - old.FreeBytes
+	return old.ID != d.ID || old.Path != d.Path || old.State != d.State || old.Reason != d.Reason ||
+		old.Retired != d.Retired || old.TotalBytes != d.TotalBytes || max(moved, -moved) > d.TotalBytes/32
+}
+
+// slotDamage lists the slots that are to be rebuilt elsewhere: those on retired drives, and those on drives that could not
+// be written for longer than after, when a drive outside the volume is there to take them. A full drive keeps its slots.
+func slotDamage(now time.Time, after time.Duration, s *snapshot) []cairn.Damage {
+	var found []cairn.Damage
+	for _, v := range s.volumes {
+		for i, id := range v.Slots {
+			d, known := s.drives[id]
+			if !known || d.State <= cairn.DriveFull && !d.Retired {
+				continue
+			}
+			note := fmt.Sprintf("drive is %s: %s", d.State, d.Reason)
+			if d.Retired {
+				note = "drive is gone: " + d.Reason
+			} else if _, spare := Replace(s.writable, s.drives, v, uint8(i)); !spare || now.Sub(d.StateSince) < after {
+				continue
+			}
+			found = append(found, cairn.Damage{Shard: cairn.ShardID{Volume: v.ID, Slot: uint8(i)}, Kind: cairn.DamageSlot,
+				Drive: id, Found: now, By: "drive", Note: note})
+		}
+	}
+	slices.SortFunc(found, func(a, b cairn.Damage) int {
+		if a.Shard.Volume != b.Shard.Volume {
+			return int(int64(a.Shard.Volume) - int64(b.Shard.Volume))
+		}
+		return int(a.Shard.Slot) - int(b.Shard.Slot)
+	})
+	return found
+}

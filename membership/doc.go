@@ -1,0 +1,17 @@
+// Package membership knows the drives and volumes of a cluster: which drive can do what, where the slots of a volume lie,
+// and which volume takes the next blob.
+//
+// It owns three things. Place, Replace and Width are placement as pure functions of values. View is what readers and
+// writers ask on every request: a cached copy of the committed volumes and drives, overlaid with what the data node
+// measures now, and leased blob IDs. Keeper is the loop that commits what changed (a drive's state, a drive that was
+// replaced), opens and seals volumes, and records slots whose drive is gone as damage.
+//
+// Invariants: a volume's slots are distinct drives, in distinct failure domains as far as there are that many; a blob ID is
+// handed out once; a drive's committed state follows what its own node measures, and nothing is decided from a drive that
+// merely cannot be seen except that it is missing ("unknown is not absent"): it is retired only when another identity has
+// taken its path, and it is taken back when it returns.
+//
+// What it deliberately does not do today: there is no gossip. All drives belong to this process, so the data node's own
+// measurements are the only witness, and a Raft commit (through Meta) the only verdict. It moves no data and deletes
+// nothing: repair does.
+package membership

@@ -1,0 +1,117 @@
+package membership
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"cairn"
+)
+
+// Pick returns an open volume for a new blob and a blob ID that was never used. Volumes of the profile asked for come
+// first, as long as all their slots can be written; with too few healthy drives for it, volumes of the widest profile with
+// the same parity that fits (made on the spot if there is none); then any narrower whole one; a volume with a sick slot
+// but a write quorum comes last. Among equals it goes round. ErrUnavailable when nothing of these is left.
+func (v *View) Pick(ctx context.Context, want cairn.Profile, avoid []cairn.VolumeID) (cairn.Volume, cairn.BlobID, error) {
+	vol, ok := v.choose(v.now.Load(), want, avoid)
+	if !ok {
+		var err error
+		if vol, err = v.pickSlow(ctx, want, avoid); err != nil {
+			return cairn.Volume{}, 0, err
+		}
+	}
+	id, err := v.blobID(ctx)
+	return vol, id, err
+}
+
+// choose finds a volume of the very profile that fits now.
+func (v *View) choose(s *snapshot, want cairn.Profile, avoid []cairn.VolumeID) (cairn.Volume, bool) {
+	fit, ok := Width(want, len(s.writable))
+	if !ok {
+		return cairn.Volume{}, false
+	}
+	return v.next(s.shelf(fit).whole, avoid)
+}
+
+func (v *View) next(from []cairn.Volume, avoid []cairn.VolumeID) (cairn.Volume, bool) {
+	if len(from) == 0 {
+		return cairn.Volume{}, false
+	}
+	at := v.turn.Add(1)
+	for i := range uint64(len(from)) {
+		if vol := from[(at+i)%uint64(len(from))]; !slices.Contains(avoid, vol.ID) {
+			return vol, true
+		}
+	}
+	return cairn.Volume{}, false
+}
+
+// pickSlow makes a volume if there is none of the profile that fits, and falls back to what there is.
+func (v *View) pickSlow(ctx context.Context, want cairn.Profile, avoid []cairn.VolumeID) (cairn.Volume, error) {
+	if err := want.Validate(); err != nil {
+		return cairn.Volume{}, err
+	}
+	v.mu.Lock()
+	v.wanted[want] = true
+	v.mu.Unlock()
+	err := v.ensure(ctx, want, avoid)
+	s := v.now.Load()
+	if vol, ok := v.choose(s, want, avoid); ok {
+		return vol, nil
+	}
+	for k := want.K; k >= 1; k-- {
+		if vol, ok := v.next(s.shelf(cairn.Profile{K: k, M: want.M}).whole, avoid); ok {
+			return vol, nil
+		}
+	}
+	for k := want.K; k >= 1; k-- {
+		if vol, ok := v.next(s.shelf(cairn.Profile{K: k, M: want.M}).partial, avoid); ok {
+			return vol, nil
+		}
+	}
+	if err == nil {
+		err = fmt.Errorf("no volume can be written: %d of %d drives are healthy, %d volumes were tried: %w",
+			len(s.writable), len(s.drives), len(avoid), cairn.ErrUnavailable)
+	}
+	return cairn.Volume{}, &cairn.Error{Op: "membership.pick", Subject: want.String(), Err: err}
+}
+
+// lease is a range of blob IDs that this process may hand out until it expires.
+type lease struct {
+	next    atomic.Uint64
+	end     uint64 // exclusive
+	expires time.Time
+}
+
+// blobID hands out the next leased ID; a new range is reserved when the old one is used up or too old: the orphan
+// watermark may pass an old range, and commits of blobs below it are refused.
+func (v *View) blobID(ctx context.Context) (cairn.BlobID, error) {
+	if id, ok := v.lease.Load().take(); ok {
+		return id, nil
+	}
+	v.leaseMu.Lock()
+	defer v.leaseMu.Unlock()
+	if id, ok := v.lease.Load().take(); ok {
+		return id, nil
+	}
+	// The age counts from before the reservation, so that it is never thought younger than Meta thinks.
+	expires := time.Now().Add(v.cfg.LeaseAge)
+	first, err := v.cfg.Meta.ReserveBlobIDs(ctx, v.cfg.LeaseIDs)
+	if err != nil {
+		return 0, err
+	}
+	l := &lease{end: uint64(first) + v.cfg.LeaseIDs, expires: expires}
+	l.next.Store(uint64(first) + 1)
+	v.lease.Store(l)
+	return first, nil
+}
+
+func (l *lease) take() (cairn.BlobID, bool) {
+	if l == nil || time.Now().After(l.expires) {
+		return 0, false
+	}
+	id := l.next.Add(1) - 1
+	return cairn.BlobID(id), id < l.end
+}

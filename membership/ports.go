@@ -1,0 +1,48 @@
+package membership
+
+import (
+	"context"
+
+	"cairn"
+)
+
+// Meta is what membership needs of the metadata service: reads are linearizable, changes are committed when the call
+// returns. *meta.Store is one.
+type Meta interface {
+	VolumeRows
+	DriveRows
+	Leases
+	Findings
+}
+
+// VolumeRows reads and changes the committed volumes.
+type VolumeRows interface {
+	CreateVolume(ctx context.Context, v cairn.Volume) (cairn.Volume, error) // assigns ID; Epoch 1
+	Volume(ctx context.Context, id cairn.VolumeID) (cairn.Volume, error)    // ErrNotFound
+	// Volumes returns up to max volumes with IDs above after, in order.
+	Volumes(ctx context.Context, after cairn.VolumeID, max int) ([]cairn.Volume, error)
+	SealVolume(ctx context.Context, id cairn.VolumeID) error
+	// VolumeStats returns the number of blobs in a volume and the sum of their lengths in bytes.
+	VolumeStats(ctx context.Context, id cairn.VolumeID) (blobs, bytes int64, err error)
+}
+
+// DriveRows reads and changes the committed drives.
+type DriveRows interface {
+	Drives(ctx context.Context) ([]cairn.Drive, error)
+	PutDrives(ctx context.Context, drives []cairn.Drive) error
+}
+
+// Leases hands out ranges of blob IDs, rising and never twice.
+type Leases interface {
+	ReserveBlobIDs(ctx context.Context, n uint64) (first cairn.BlobID, err error)
+}
+
+// Findings takes damage; a finding that is there already changes nothing.
+type Findings interface {
+	AddDamage(ctx context.Context, found []cairn.Damage) error
+}
+
+// Node tells what is measured now of this process's drives, from memory. *datanode.Node is one.
+type Node interface {
+	Statuses() []cairn.DriveStatus
+}

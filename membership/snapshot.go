@@ -1,0 +1,109 @@
+package membership
+
+import (
+	"slices"
+
+	"cairn"
+)
+
+// snapshot is all that the hot calls read. It is immutable.
+type snapshot struct {
+	volumes  map[cairn.VolumeID]cairn.Volume
+	drives   map[cairn.DriveID]cairn.Drive
+	writable []cairn.Drive // ordered by ID
+	shelves  map[cairn.Profile]*shelf
+}
+
+// shelf holds the open volumes of one profile by what can be written to them now, ordered by ID.
+type shelf struct {
+	whole   []cairn.Volume // every slot is writable
+	partial []cairn.Volume // a write quorum is, but not every slot
+}
+
+var emptyShelf = &shelf{}
+
+func (s *snapshot) shelf(p cairn.Profile) *shelf {
+	if sh, ok := s.shelves[p]; ok {
+		return sh
+	}
+	return emptyShelf
+}
+
+func newSnapshot(volumes map[cairn.VolumeID]cairn.Volume, rows []cairn.Drive, live []cairn.DriveStatus) *snapshot {
+	s := &snapshot{volumes: volumes, drives: overlay(rows, live), shelves: map[cairn.Profile]*shelf{}}
+	for _, d := range s.drives {
+		if d.State.Writable() && !d.Retired {
+			s.writable = append(s.writable, d)
+		}
+	}
+	slices.SortFunc(s.writable, func(a, b cairn.Drive) int { return slices.Compare(a.ID[:], b.ID[:]) })
+	for _, v := range volumes {
+		if v.State != cairn.VolumeOpen {
+			continue
+		}
+		sh, ok := s.shelves[v.Profile]
+		if !ok {
+			sh = &shelf{}
+			s.shelves[v.Profile] = sh
+		}
+		switch n := s.writableSlots(v); {
+		case n == v.Profile.Width():
+			sh.whole = append(sh.whole, v)
+		case n >= WriteQuorum(v.Profile):
+			sh.partial = append(sh.partial, v)
+		}
+	}
+	for _, sh := range s.shelves {
+		byID := func(a, b cairn.Volume) int { return int(int64(a.ID) - int64(b.ID)) }
+		slices.SortFunc(sh.whole, byID)
+		slices.SortFunc(sh.partial, byID)
+	}
+	return s
+}
+
+// WriteQuorum is the least number of durable shards that acknowledges a write: one more than decoding needs, where the
+// profile has that many.
+func WriteQuorum(p cairn.Profile) int { return min(p.K+1, p.Width()) }
+
+func (s *snapshot) writableSlots(v cairn.Volume) (n int) {
+	for _, id := range v.Slots {
+		if d := s.drives[id]; d.ID == id && d.State.Writable() && !d.Retired {
+			n++
+		}
+	}
+	return n
+}
+
+// overlay puts what is measured now over the committed rows. A drive that is measured and not committed yet counts: the
+// commit follows within a tick, and a placement on it is itself a commit.
+func overlay(rows []cairn.Drive, live []cairn.DriveStatus) map[cairn.DriveID]cairn.Drive {
+	drives := make(map[cairn.DriveID]cairn.Drive, len(rows)+len(live))
+	for _, d := range rows {
+		drives[d.ID] = d
+	}
+	for _, st := range live {
+		for _, old := range st.Replaced {
+			if d, ok := drives[old]; ok {
+				d.Retired, d.State = true, cairn.DriveMissing
+				drives[old] = d
+			}
+		}
+	}
+	for _, st := range live {
+		if st.ID.IsZero() {
+			for id, d := range drives {
+				if d.Path == st.Path && !d.Retired { // its directory cannot be seen now
+					d.State = st.State
+					drives[id] = d
+				}
+			}
+			continue
+		}
+		d := drives[st.ID] // a retired drive that is seen again is a drive
+		d.ID, d.Path, d.State, d.Reason = st.ID, st.Path, st.State, st.Reason
+		d.TotalBytes, d.FreeBytes = st.TotalBytes, st.FreeBytes
+		d.Retired = d.Retired && !st.State.Readable()
+		drives[st.ID] = d
+	}
+	return drives
+}

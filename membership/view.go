@@ -1,0 +1,263 @@
+package membership
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"cairn"
+)
+
+// Config configures a View.
+type Config struct {
+	Meta Meta
+	Node Node
+	// Unit is the stripe unit of new volumes in bytes, a multiple of 64 KiB; default 256 KiB.
+	Unit int64
+	// OpenVolumes is how many volumes of a profile take writes at once; default 4.
+	OpenVolumes int
+	// LeaseIDs is how many blob IDs are reserved at a time; default 65,536.
+	LeaseIDs uint64
+	// LeaseAge is how long a range of blob IDs is used; it must stay far below the orphan grace. Default 1 h.
+	LeaseAge time.Duration
+	Logger   *slog.Logger // default: discard
+}
+
+const (
+	defaultUnit        = 256 << 10
+	defaultOpenVolumes = 4
+	defaultLeaseIDs    = 65536
+	defaultLeaseAge    = time.Hour
+	volumePage         = 1000 // volumes read at a time
+)
+
+func (c *Config) setDefaults() error {
+	if c.Meta == nil || c.Node == nil {
+		return &cairn.Error{Op: "membership.new", Err: fmt.Errorf("Meta and Node are needed: %w", cairn.ErrInvalid)}
+	}
+	if c.Unit == 0 {
+		c.Unit = defaultUnit
+	}
+	if c.OpenVolumes == 0 {
+		c.OpenVolumes = defaultOpenVolumes
+	}
+	if c.LeaseIDs == 0 {
+		c.LeaseIDs = defaultLeaseIDs
+	}
+	if c.LeaseAge == 0 {
+		c.LeaseAge = defaultLeaseAge
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Unit < 64<<10 || c.Unit%(64<<10) != 0 || c.OpenVolumes < 1 || c.LeaseAge < 0 {
+		return &cairn.Error{Op: "membership.new", Err: fmt.Errorf("unit %d, %d open volumes, lease age %v: %w",
+			c.Unit, c.OpenVolumes, c.LeaseAge, cairn.ErrInvalid)}
+	}
+	return nil
+}
+
+// View answers where blobs live and where new ones go. It is safe for concurrent use, and its hot calls (Volume of a known
+// volume, Pick, DriveState) read one immutable snapshot without a lock.
+type View struct {
+	cfg   Config
+	now   atomic.Pointer[snapshot]
+	lease atomic.Pointer[lease]
+	turn  atomic.Uint64
+	// making admits one creator of volumes at a time, so that a thousand writers that find none do not make a thousand.
+	making chan struct{}
+
+	mu      sync.Mutex // guards what a new snapshot is made of
+	volumes map[cairn.VolumeID]cairn.Volume
+	rows    []cairn.Drive
+	live    []cairn.DriveStatus
+	wanted  map[cairn.Profile]bool // profiles that were asked for; Keeper keeps volumes of them open
+	leaseMu sync.Mutex             // one leaser at a time; held across the reservation, which Pick must wait for anyway
+}
+
+// New returns a View that is empty until Refresh has run once (Pick and Volume run it when they need it).
+func New(cfg Config) (*View, error) {
+	if err := cfg.setDefaults(); err != nil {
+		return nil, err
+	}
+	v := &View{cfg: cfg, making: make(chan struct{}, 1), volumes: map[cairn.VolumeID]cairn.Volume{},
+		wanted: map[cairn.Profile]bool{}}
+	v.now.Store(&snapshot{})
+	v.Poll()
+	return v, nil
+}
+
+// Refresh reads the committed volumes and drives, and what the node measures now.
+func (v *View) Refresh(ctx context.Context) error {
+	rows, err := v.cfg.Meta.Drives(ctx)
+	if err != nil {
+		return err
+	}
+	volumes := map[cairn.VolumeID]cairn.Volume{}
+	for after := cairn.VolumeID(0); ; {
+		page, err := v.cfg.Meta.Volumes(ctx, after, volumePage)
+		if err != nil {
+			return err
+		}
+		for _, vol := range page {
+			volumes[vol.ID] = vol
+			after = vol.ID
+		}
+		if len(page) < volumePage {
+			break
+		}
+	}
+	live := v.cfg.Node.Statuses()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for id, vol := range volumes {
+		// A concurrent fresh read may have seen a later epoch than this scan did.
+		if have, ok := v.volumes[id]; ok && have.Epoch > vol.Epoch {
+			volumes[id] = have
+		}
+	}
+	for id, vol := range v.volumes { // created while the scan ran; volumes are never removed
+		if _, ok := volumes[id]; !ok {
+			volumes[id] = vol
+		}
+	}
+	v.volumes, v.rows, v.live = volumes, rows, live
+	v.publishLocked()
+	return nil
+}
+
+// Poll takes in what the node measures now, from memory.
+func (v *View) Poll() {
+	live := v.cfg.Node.Statuses()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.live = live
+	v.publishLocked()
+}
+
+func (v *View) publishLocked() {
+	v.now.Store(newSnapshot(v.volumes, v.rows, v.live))
+}
+
+// Volume returns the row of a volume. With fresh set it is read from Meta; otherwise it may come from the cache.
+func (v *View) Volume(ctx context.Context, id cairn.VolumeID, fresh bool) (cairn.Volume, error) {
+	if !fresh {
+		if vol, ok := v.now.Load().volumes[id]; ok {
+			return vol, nil
+		}
+	}
+	vol, err := v.cfg.Meta.Volume(ctx, id)
+	if err != nil {
+		return cairn.Volume{}, err
+	}
+	v.keep(vol)
+	return vol, nil
+}
+
+// keep takes a row into the cache unless a newer one is there.
+func (v *View) keep(vol cairn.Volume) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if have, ok := v.volumes[vol.ID]; ok && (have.Epoch > vol.Epoch || have.Epoch == vol.Epoch && have.State == vol.State) {
+		return
+	}
+	// The map is shared with published snapshots, which are immutable.
+	volumes := maps.Clone(v.volumes)
+	volumes[vol.ID] = vol
+	v.volumes = volumes
+	v.publishLocked()
+}
+
+// DriveState tells what is known of a drive now; a drive that nobody knows is missing.
+func (v *View) DriveState(id cairn.DriveID) cairn.DriveState {
+	d, ok := v.now.Load().drives[id]
+	if !ok || d.Retired {
+		return cairn.DriveMissing
+	}
+	return d.State
+}
+
+// Drives returns all drives, committed rows overlaid with what is measured now, ordered by path.
+func (v *View) Drives() []cairn.Drive {
+	ds := slices.Collect(maps.Values(v.now.Load().drives))
+	slices.SortFunc(ds, func(a, b cairn.Drive) int {
+		if a.Path != b.Path {
+			if a.Path < b.Path {
+				return -1
+			}
+			return 1
+		}
+		return slices.Compare(a.ID[:], b.ID[:])
+	})
+	return ds
+}
+
+// Replace chooses another drive for a slot of a volume; see the function Replace. It reports false if no writable drive
+// outside the volume exists.
+func (v *View) Replace(vol cairn.Volume, slot uint8) (cairn.DriveID, bool) {
+	s := v.now.Load()
+	return Replace(s.writable, s.drives, vol, slot)
+}
+
+// create makes up to n volumes of a profile on writable drives and takes them into the cache.
+func (v *View) create(ctx context.Context, p cairn.Profile, n int) error {
+	for range n {
+		slots, err := Place(v.now.Load().writable, p.Width(), rand.Uint64())
+		if err != nil {
+			return err
+		}
+		vol, err := v.cfg.Meta.CreateVolume(ctx, cairn.Volume{Profile: p, Unit: v.cfg.Unit, State: cairn.VolumeOpen, Slots: slots})
+		if err != nil {
+			return err
+		}
+		v.keep(vol)
+		v.cfg.Logger.Info("volume opened", "volume", vol.ID, "profile", p.String())
+	}
+	return nil
+}
+
+// ensure makes one volume of the widest profile that fits, unless there is one by now that is not to be avoided.
+func (v *View) ensure(ctx context.Context, want cairn.Profile, avoid []cairn.VolumeID) error {
+	select {
+	case v.making <- struct{}{}:
+		defer func() { <-v.making }()
+	case <-ctx.Done():
+		return &cairn.Error{Op: "membership.open", Subject: want.String(), Err: errors.Join(cairn.ErrCanceled, ctx.Err())}
+	}
+	if _, ok := v.choose(v.now.Load(), want, avoid); ok {
+		return nil // another caller made it
+	}
+	// Read before making: after a start the cache is empty though volumes exist, and a state may just have changed.
+	if err := v.Refresh(ctx); err != nil {
+		return err
+	}
+	s := v.now.Load()
+	fit, ok := Width(want, len(s.writable))
+	if !ok || len(s.shelf(fit).whole) > 0 {
+		return nil
+	}
+	return v.create(ctx, fit, 1)
+}
+
+// topUp makes volumes of a profile until OpenVolumes of them can be written on every slot. A narrower one is only made
+// when a writer asks (ensure): a drive that is away for a minute should not leave a row of volumes behind.
+func (v *View) topUp(ctx context.Context, want cairn.Profile) error {
+	select {
+	case v.making <- struct{}{}:
+		defer func() { <-v.making }()
+	case <-ctx.Done():
+		return &cairn.Error{Op: "membership.open", Subject: want.String(), Err: errors.Join(cairn.ErrCanceled, ctx.Err())}
+	}
+	s := v.now.Load()
+	if len(s.writable) < want.Width() {
+		return nil
+	}
+	return v.create(ctx, want, v.cfg.OpenVolumes-len(s.shelf(want).whole))
+}
