@@ -1,0 +1,130 @@
+package admin
+
+import (
+	"time"
+
+	"cairn"
+)
+
+// Status is the answer to GET /api/v1/status: what `cairn status` prints and the dashboard shows.
+type Status struct {
+	Health  Health   `json:"health"`
+	Reasons []string `json:"reasons"`         // why the health is what it is, one sentence each; empty when ok
+	Needs   string   `json:"needs,omitempty"` // what a person must add, e.g. "2 more drives"
+
+	Cluster cairn.ClusterID `json:"cluster"`
+	Node    cairn.NodeID    `json:"node"`
+	Profile cairn.Profile   `json:"profile"` // of new volumes, when enough drives are healthy
+	Started time.Time       `json:"started"`
+	Now     time.Time       `json:"now"`
+
+	// BlobsBySpare counts blobs by the shards that each may still lose. A negative number of spares is a lost blob.
+	BlobsBySpare map[int]int64 `json:"blobs_by_spare"`
+	Drives       []Drive       `json:"drives"`
+	Capacity     Capacity      `json:"capacity"`
+	Volumes      VolumeCounts  `json:"volumes"`
+	Voters       []Voter       `json:"voters"`
+	Scrub        Scrub         `json:"scrub"`
+	Repair       Repair        `json:"repair"`
+}
+
+// Drive is one drive of the store, retired identities excepted.
+type Drive struct {
+	ID         string           `json:"id"` // empty while the path never held a drive
+	Path       string           `json:"path"`
+	State      cairn.DriveState `json:"state"`
+	Since      time.Time        `json:"since"`
+	Reason     string           `json:"reason,omitempty"`
+	TotalBytes int64            `json:"total_bytes"`
+	FreeBytes  int64            `json:"free_bytes"`
+	LiveBytes  int64            `json:"live_bytes"`
+	DeadBytes  int64            `json:"dead_bytes"`
+	Shards     int64            `json:"shards"`
+	Errors     int64            `json:"errors"` // read and write errors and checksum mismatches since the start
+}
+
+// Capacity sums up the healthy drives. Drives that share a file system are counted once each: the file system's free space
+// is an upper bound.
+type Capacity struct {
+	TotalBytes  int64 `json:"total_bytes"`
+	FreeBytes   int64 `json:"free_bytes"`
+	UsedBytes   int64 `json:"used_bytes"`   // live shards on all drives
+	UsableBytes int64 `json:"usable_bytes"` // what clients may still store, at the profile of new volumes
+}
+
+// VolumeCounts counts volumes.
+type VolumeCounts struct {
+	Open      int           `json:"open"`
+	Sealed    int           `json:"sealed"`
+	ByProfile []ProfileRow  `json:"by_profile"`
+	BySpare   map[int]int64 `json:"by_spare"` // spare slots on readable drives → volumes
+}
+
+// ProfileRow counts the volumes of one profile.
+type ProfileRow struct {
+	Profile cairn.Profile `json:"profile"`
+	Volumes int           `json:"volumes"`
+}
+
+// Voter is one member of the metadata group.
+type Voter struct {
+	ID     uint64 `json:"id"`
+	Drive  string `json:"drive"`
+	Path   string `json:"path"`
+	State  string `json:"state"`
+	Leader bool   `json:"leader"`
+}
+
+// Scrub tells what the scrubber does and has found.
+type Scrub struct {
+	cairn.Progress
+	Passes   int64 `json:"passes"`   // whole passes since the start of the process
+	Findings int64 `json:"findings"` // damage reported since the start of the process
+	Orphans  int64 `json:"orphans"`  // orphan shards found since the start of the process
+}
+
+// Repair tells what the repairer does and what waits for it.
+type Repair struct {
+	cairn.Progress
+	Queued   int64            `json:"queued"`             // damage rows
+	ByKind   map[string]int64 `json:"by_kind,omitempty"`  // damage rows by kind
+	Waiting  string           `json:"waiting,omitempty"`  // what keeps it from going on, e.g. "needs 1 more drive"
+	Repaired int64            `json:"repaired,omitempty"` // shards rebuilt since the start of the process
+}
+
+// Object is the answer to GET /api/v1/objects/BUCKET/KEY/shards.
+type Object struct {
+	Version cairn.Version `json:"version"`
+	Inline  int           `json:"inline_bytes,omitempty"` // bytes that live in the metadata row; then there are no blobs
+	Blobs   []Blob        `json:"blobs"`
+}
+
+// Blob is one blob of an object, with all its shards.
+type Blob struct {
+	Ref     cairn.BlobRef `json:"ref"`
+	Offset  int64         `json:"offset"` // where the blob begins in the object
+	Profile cairn.Profile `json:"profile"`
+	Unit    int64         `json:"unit_bytes"`
+	Epoch   cairn.Epoch   `json:"epoch"`
+	Spare   int           `json:"spare"` // shards that may still be lost
+	Shards  []Shard       `json:"shards"`
+}
+
+// Shard is one shard of a blob, where it is, and what it is worth.
+type Shard struct {
+	Slot       uint8            `json:"slot"`
+	Role       string           `json:"role"` // "data" or "parity"
+	Drive      cairn.DriveID    `json:"drive"`
+	DrivePath  string           `json:"drive_path"`
+	DriveState cairn.DriveState `json:"drive_state"`
+	// State is "ok", "missing" (the drive has no such shard), "unreachable" (the drive does not answer) or, when the bytes
+	// were read, "corrupt".
+	State  string `json:"state"`
+	Path   string `json:"path,omitempty"` // segment file
+	Offset int64  `json:"offset"`         // of the first data byte in it
+	Length int64  `json:"length"`         // of the shard's data, bytes
+	Error  string `json:"error,omitempty"`
+}
+
+// VoterUp is the state of a voter that takes part.
+const VoterUp = "up"
