@@ -1,0 +1,117 @@
+package object
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"cairn"
+	"cairn/meta"
+)
+
+// CreateBucket makes a bucket. ErrBucketName, ErrExists (Bucket then tells the owner).
+func (s *Store) CreateBucket(ctx context.Context, b cairn.Bucket) (cairn.Bucket, error) {
+	if err := checkBucketName("object.create bucket", b.Name); err != nil {
+		return cairn.Bucket{}, err
+	}
+	return s.cfg.Meta.CreateBucket(ctx, b)
+}
+
+// Bucket returns a bucket's record. ErrNoSuchBucket.
+func (s *Store) Bucket(ctx context.Context, name string) (cairn.Bucket, error) {
+	b, err := s.cfg.Meta.Bucket(ctx, name)
+	return b, noSuchBucket("object.bucket", name, err)
+}
+
+// Buckets returns all buckets, by name.
+func (s *Store) Buckets(ctx context.Context) ([]cairn.Bucket, error) { return s.cfg.Meta.Buckets(ctx) }
+
+// DeleteBucket removes an empty bucket. ErrNoSuchBucket, ErrNotEmpty while it holds versions or uploads.
+func (s *Store) DeleteBucket(ctx context.Context, name string) error {
+	err := s.cfg.Meta.DeleteBucket(ctx, name)
+	s.profiles.forget(name)
+	return noSuchBucket("object.delete bucket", name, err)
+}
+
+// UpdateBucket applies change to a bucket's record and commits it. change may run more than once. ErrNoSuchBucket, and
+// whatever change returns.
+func (s *Store) UpdateBucket(ctx context.Context, name string, change func(*cairn.Bucket) error) (cairn.Bucket, error) {
+	b, err := s.cfg.Meta.UpdateBucket(ctx, name, change)
+	s.profiles.forget(name)
+	return b, err
+}
+
+// Stats returns a bucket's counts.
+func (s *Store) Stats(ctx context.Context, bucket string) (meta.BucketStats, error) {
+	st, err := s.cfg.Meta.Stats(ctx, bucket)
+	return st, noSuchBucket("object.stats", bucket, err)
+}
+
+// noSuchBucket names what was not found where it can only have been the bucket.
+func noSuchBucket(op, name string, err error) error {
+	if err != nil && errors.Is(err, cairn.ErrNotFound) && !errors.Is(err, ErrNoSuchBucket) {
+		return fail(op, name, ErrNoSuchBucket)
+	}
+	return err
+}
+
+const (
+	// profileTTL is how long a bucket's profile may be out of date. The profile decides only how new blobs are laid out,
+	// and whether the bucket exists is decided again by the commit.
+	profileTTL = 2 * time.Second
+	// maxProfiles bounds the cache.
+	maxProfiles = 4096
+)
+
+// profiles remembers the profiles of buckets for a moment, so that a put needs no look-up of its bucket.
+type profiles struct {
+	mu sync.RWMutex
+	m  map[string]cachedProfile
+}
+
+type cachedProfile struct {
+	profile cairn.Profile
+	until   time.Time
+}
+
+func (p *profiles) get(bucket string, now time.Time) (cairn.Profile, bool) {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	c, ok := p.m[bucket]
+	return c.profile, ok && now.Before(c.until)
+}
+
+func (p *profiles) set(bucket string, profile cairn.Profile, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.m == nil || len(p.m) >= maxProfiles {
+		p.m = make(map[string]cachedProfile)
+	}
+	p.m[bucket] = cachedProfile{profile, now.Add(profileTTL)}
+}
+
+func (p *profiles) forget(bucket string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.m, bucket)
+}
+
+// profile returns the profile for new blobs of a bucket; ErrNoSuchBucket, so that a doomed upload fails before its body is
+// read.
+func (s *Store) profile(ctx context.Context, bucket string) (cairn.Profile, error) {
+	now := time.Now()
+	if p, ok := s.profiles.get(bucket, now); ok {
+		return p, nil
+	}
+	b, err := s.Bucket(ctx, bucket)
+	if err != nil {
+		return cairn.Profile{}, err
+	}
+	p := b.Profile
+	if p == (cairn.Profile{}) {
+		p = s.cfg.DefaultProfile
+	}
+	s.profiles.set(bucket, p, now)
+	return p, nil
+}
