@@ -14,12 +14,12 @@ import (
 // is durable, and the changes since in order. Its journal of names is ordered per directory, as on ext4 and XFS: a crash
 // keeps a prefix of the changes of names. Safe for concurrent use.
 type Mem struct {
-	mu      sync.Mutex
-	root    *memDir
-	inodes  uint64
-	locks   map[string]bool
-	total   int64 // capacity in bytes
-	used    int64
+	mu     sync.Mutex
+	root   *memDir
+	inodes uint64
+	locks  map[string]bool
+	total  int64 // capacity in bytes
+	used   int64
 }
 
 type memDir struct {
