@@ -28,6 +28,18 @@ type Shards interface {
 // ShardWriter is declared in the root, so that repair, which may not import this package, can name it too.
 type ShardWriter = cairn.ShardWriter
 
+// Deleter is a second thing that Shards may offer; a Store needs it to remove released blobs.
+type Deleter interface {
+	// Delete removes shards of one drive; one that is not there is no error. It returns when the removal is durable.
+	Delete(ctx context.Context, drive cairn.DriveID, ids []cairn.ShardID) error
+}
+
+// Stater is a third: what a drive knows of a shard without reading it. Locate asks for it.
+type Stater interface {
+	// Stat fails with ErrNotFound if the drive answers and has no such shard, ErrUnavailable if it does not answer.
+	Stat(ctx context.Context, drive cairn.DriveID, id cairn.ShardID) (cairn.ShardInfo, error)
+}
+
 // Volumes tells where blobs live and where new ones go. Safe for concurrent use.
 type Volumes interface {
 	// Volume returns the row of a volume. With fresh set it is not older than the call; otherwise it may come from a
