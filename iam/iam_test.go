@@ -1,0 +1,91 @@
+package iam
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"cairn"
+)
+
+func TestEvaluate(t *testing.T) {
+	root := Identity{Account: "root", AccessKey: "AK", Root: true}
+	user := Identity{Account: "ann", AccessKey: "AK2"}
+	for _, c := range []struct {
+		name string
+		id   Identity
+		req  request
+		want verdict
+	}{
+		{"root reads", root, request{"s3:GetObject", "b", "k"}, allow},
+		{"root administers", root, request{"admin:Status", "", ""}, allow},
+		{"root without an action", root, request{"", "b", "k"}, deny},
+		{"anonymous reads", Identity{}, request{"s3:GetObject", "b", "k"}, deny},
+		{"anonymous lists buckets", Identity{}, request{"s3:ListAllMyBuckets", "", ""}, deny},
+		{"anonymous that claims root", Identity{Root: true}, request{"s3:GetObject", "b", "k"}, deny},
+		{"user without a policy", user, request{"s3:GetObject", "b", "k"}, deny},
+	} {
+		if got := evaluate(c.id, c.req); got != c.want {
+			t.Errorf("%s: got %d, want %d", c.name, got, c.want)
+		}
+	}
+}
+
+func TestStore(t *testing.T) {
+	s, err := New(Config{AccessKey: "AKIAROOT", SecretKey: "correct horse"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, id, err := s.Lookup("AKIAROOT")
+	if want := (Identity{Account: DefaultAccount, AccessKey: "AKIAROOT", Root: true}); err != nil || secret != "correct horse" || id != want {
+		t.Errorf("Lookup: got %q, %+v, %v", secret, id, err)
+	}
+	for _, key := range []string{"", "akiaroot", "AKIAROOT ", "AKIAROO"} {
+		if secret, id, err := s.Lookup(key); !errors.Is(err, cairn.ErrNotFound) || secret != "" || !id.Anonymous() {
+			t.Errorf("Lookup(%q): got %q, %+v, %v", key, secret, id, err)
+		}
+	}
+	if err := s.Authorize(id, "s3:PutObject", "b", "k"); err != nil {
+		t.Errorf("root: %v", err)
+	}
+	if err := s.Authorize(Identity{}, "s3:PutObject", "b", "k"); !errors.Is(err, cairn.ErrForbidden) {
+		t.Errorf("anonymous: got %v, want %v", err, cairn.ErrForbidden)
+	}
+}
+
+func TestConfigValidate(t *testing.T) {
+	long := strings.Repeat("x", 129)
+	for _, c := range []struct {
+		access, secret string
+		ok             bool
+	}{
+		{"abc", "12345678", true},
+		{"minio.admin-1_x", "with space and / = ,", true},
+		{"ab", "12345678", false},
+		{long, "12345678", false},
+		{"abc", "1234567", false},
+		{"abc", long, false},
+		{"a/bc", "12345678", false},
+		{"a,bc", "12345678", false},
+		{"a=bc", "12345678", false},
+		{"a bc", "12345678", false},
+		{"abcä", "12345678", false},
+		{"", "", false},
+	} {
+		_, err := New(Config{AccessKey: c.access, SecretKey: c.secret})
+		if (err == nil) != c.ok || (err != nil && !errors.Is(err, cairn.ErrInvalid)) {
+			t.Errorf("New(%.20q, %.20q): got %v, want ok %t", c.access, c.secret, err, c.ok)
+		}
+	}
+}
+
+func TestAuthorizeAllocatesNothingForRoot(t *testing.T) {
+	s, err := New(Config{AccessKey: "AKIAROOT", SecretKey: "correct horse"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, id, _ := s.Lookup("AKIAROOT")
+	if n := testing.AllocsPerRun(100, func() { s.Authorize(id, "s3:GetObject", "bucket", "key") }); n != 0 {
+		t.Errorf("got %v allocations, want 0", n)
+	}
+}
