@@ -62,6 +62,15 @@ func (id *NodeID) UnmarshalText(b []byte) (err error) {
 	return err
 }
 
+// MarshalText prints the identifier for JSON and logs.
+func (id ClusterID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
+
+// UnmarshalText reads what MarshalText printed.
+func (id *ClusterID) UnmarshalText(b []byte) (err error) {
+	*id, err = ParseID(string(b))
+	return err
+}
+
 // VolumeID names a volume. It is never used again.
 type VolumeID uint64
 
