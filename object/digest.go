@@ -27,6 +27,7 @@ type hasher struct {
 
 	plain  hash.Hash // crypto/md5, when no lane serves the stream
 	lane   *lane
+	size   int64 // of the body, as it was declared
 	sha1   hash.Hash
 	sha256 hash.Hash
 	crc32  uint32 // CRC32 or CRC32C
@@ -66,7 +67,7 @@ func (p *hasherPool) get(want Digests, size, limit int64) (*hasher, error) {
 	h.algo, h.limit, h.withSHA256 = algo, limit, want.SHA256 != nil
 	h.crc32, h.crc64, h.n = 0, 0, 0
 	h.plain.Reset()
-	h.lane = p.lanes.take(size)
+	h.lane, h.size = p.lanes.take(size), size
 	if h.sha256 = resetHash(h.sha256, sha256.New, h.withSHA256 || algo == cairn.SHA256); algo == cairn.SHA1 {
 		h.sha1 = resetHash(h.sha1, sha1.New, true)
 	}
@@ -75,7 +76,7 @@ func (p *hasherPool) get(want Digests, size, limit int64) (*hasher, error) {
 
 // put takes a hasher back. It must not be used afterwards.
 func (p *hasherPool) put(h *hasher) {
-	p.lanes.give(h.lane)
+	p.lanes.give(h.lane, h.size)
 	h.lane = nil
 	p.pool.Put(h)
 }

@@ -10,7 +10,10 @@ import (
 const (
 	// laneMinBytes is the smallest body that is worth a lane: the hand-over to the lanes' goroutine costs more than it
 	// saves on less.
-	laneMinBytes = 128 << 10
+	laneMinBytes = 64 << 10
+	// laneMinStreams is the number of such bodies under way from which lanes win: two of them share a core in lanes but
+	// have one each without.
+	laneMinStreams = 3
 	// maxLaneServers bounds the goroutines and buffers (1.5 MiB each) of the lanes; streams beyond all lanes hash by
 	// themselves.
 	maxLaneServers = 4
@@ -26,6 +29,7 @@ type lanes struct {
 	open    bool
 	servers []*laneServer
 	taken   int
+	streams int           // bodies under way that are large enough for a lane
 	idle    chan struct{} // closed when the last lane comes back after the end
 }
 
@@ -69,12 +73,18 @@ func (l *lanes) run(ctx context.Context) {
 }
 
 // take returns a lane for a body of size bytes (-1 if unknown), nil when a plain MD5 serves it better or none is free.
+// Every take is followed by a give with the same size. (A stream cannot change over later: md5simd neither takes nor gives
+// a state.)
 func (l *lanes) take(size int64) *lane {
-	if size >= 0 && size < laneMinBytes {
+	if tooSmall(size) {
 		return nil
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.streams++
+	if l.streams < laneMinStreams {
+		return nil
+	}
 	s := l.roomy()
 	if s == nil {
 		return nil
@@ -88,6 +98,8 @@ func (l *lanes) take(size int64) *lane {
 	}
 	return &lane{s.server.NewHash(), s}
 }
+
+func tooSmall(size int64) bool { return size >= 0 && size < laneMinBytes }
 
 // roomy returns the first server with a lane to spare, so that streams share as few servers as they can: full lanes are
 // what makes them fast. The caller holds mu.
@@ -108,14 +120,20 @@ func (l *lanes) roomy() *laneServer {
 	return s
 }
 
-// give takes a lane back; nil is none.
-func (l *lanes) give(ln *lane) {
+// give ends a body of size bytes, and takes its lane back if it had one.
+func (l *lanes) give(ln *lane, size int64) {
+	if tooSmall(size) {
+		return
+	}
+	if ln != nil {
+		ln.Reset()
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.streams--
 	if ln == nil {
 		return
 	}
-	ln.Reset()
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	ln.from.free = append(ln.from.free, ln.Hasher)
 	ln.from.taken--
 	l.taken--
