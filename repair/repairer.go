@@ -1,0 +1,340 @@
+package repair
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+	"golang.org/x/time/rate"
+
+	"cairn"
+	"cairn/erasure"
+)
+
+// Config configures a Repairer.
+type Config struct {
+	Meta   Meta
+	Shards Shards
+	Blobs  Blobs
+	Drives Drives
+	// Parallel is how many large blobs are rebuilt at once (small ones: smallPerLarge times as many); each holds two
+	// pieces of 1 MiB per lacking shard, and what Reconstruct needs. Default 4.
+	Parallel int
+	// RateBytesPerSec bounds the bytes that are written; default 1 GiB/s, which leaves the yielding to the data nodes'
+	// background queues.
+	RateBytesPerSec float64
+	// BlobTimeout bounds the rebuild of one blob; default 2 min.
+	BlobTimeout time.Duration
+	// IdleEvery is how often the queue is looked at though nobody called Wake; default 2 s.
+	IdleEvery time.Duration
+	Logger    *slog.Logger // default: discard
+}
+
+const (
+	defaultParallel    = 4
+	defaultRate        = 1 << 30
+	defaultBlobTimeout = 2 * time.Minute
+	defaultIdleEvery   = 2 * time.Second
+	smallPerLarge      = 8
+	smallShard         = 256 << 10 // bytes; a shard up to this takes one share of the parallelism
+	reportQueue        = 4096      // findings that wait to be recorded; more are dropped, scrub finds them again
+	reportBatch        = 256       // findings in one commit
+	rowsLoaded         = 65536     // rows of damage that one plan is made of
+	slice              = 2 * time.Second
+	pageBlobs          = 256 // blobs of a volume read at a time
+	firstBackoff       = time.Second
+	maxBackoff         = 5 * time.Minute
+)
+
+func (c *Config) setDefaults() error {
+	if c.Meta == nil || c.Shards == nil || c.Blobs == nil || c.Drives == nil {
+		return &cairn.Error{Op: "repair.new", Err: fmt.Errorf("Meta, Shards, Blobs and Drives are needed: %w", cairn.ErrInvalid)}
+	}
+	if c.Parallel == 0 {
+		c.Parallel = defaultParallel
+	}
+	if c.RateBytesPerSec == 0 {
+		c.RateBytesPerSec = defaultRate
+	}
+	if c.BlobTimeout == 0 {
+		c.BlobTimeout = defaultBlobTimeout
+	}
+	if c.IdleEvery == 0 {
+		c.IdleEvery = defaultIdleEvery
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Parallel < 0 || c.RateBytesPerSec < 0 || c.BlobTimeout < 0 || c.IdleEvery < 0 {
+		return &cairn.Error{Op: "repair.new", Err: fmt.Errorf("negative limit: %w", cairn.ErrInvalid)}
+	}
+	return nil
+}
+
+// Repairer works on the queue of damage. Its methods are safe for concurrent use; one Run per cluster at a time is enough,
+// more do no harm but double work.
+type Repairer struct {
+	cfg      Config
+	limit    *rate.Limiter
+	room     *semaphore.Weighted // Parallel × smallPerLarge shares
+	reports  chan cairn.Damage
+	wake     chan struct{}
+	progress *progress
+	// filling holds the slots that are to be rebuilt whole, as of the last plan: findings in them need no rows.
+	filling atomic.Pointer[map[cairn.ShardID]bool]
+
+	// The rest belongs to Run's work loop.
+	notBefore map[cairn.ShardID]time.Time // back-off of rows that failed
+	cursors   map[cairn.VolumeID]cursor
+}
+
+// New returns a Repairer; Run does its work.
+func New(cfg Config) (*Repairer, error) {
+	if err := cfg.setDefaults(); err != nil {
+		return nil, err
+	}
+	burst := int(min(max(cfg.RateBytesPerSec/4, 64<<10), math.MaxInt32))
+	return &Repairer{cfg: cfg, limit: rate.NewLimiter(rate.Limit(cfg.RateBytesPerSec), burst),
+		room:    semaphore.NewWeighted(int64(cfg.Parallel) * smallPerLarge),
+		reports: make(chan cairn.Damage, reportQueue), wake: make(chan struct{}, 1), progress: newProgress(),
+		notBefore: map[cairn.ShardID]time.Time{}, cursors: map[cairn.VolumeID]cursor{}}, nil
+}
+
+// Report hands in a finding. It never blocks: beyond the bounded queue findings are dropped, since scrub finds the same.
+func (r *Repairer) Report(d cairn.Damage) {
+	select {
+	case r.reports <- d:
+	default:
+	}
+}
+
+// Wake makes the queue be looked at soon: rows were added, or a drive's state changed. It never blocks.
+func (r *Repairer) Wake() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Status tells what is going on.
+func (r *Repairer) Status() Status { return r.progress.snapshot() }
+
+// Run records findings and repairs until ctx ends.
+func (r *Repairer) Run(ctx context.Context) error {
+	ctx = cairn.Background(ctx)
+	var recording sync.WaitGroup
+	recording.Go(func() { r.record(ctx) })
+	defer recording.Wait()
+	idle := time.NewTimer(0)
+	defer idle.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-r.wake:
+		case <-idle.C:
+		}
+		for {
+			more, err := r.round(ctx)
+			if err != nil && ctx.Err() == nil {
+				r.progress.failed(err)
+				r.cfg.Logger.Warn("repair could not go on for now", "err", err)
+			}
+			if !more || err != nil || ctx.Err() != nil {
+				break
+			}
+		}
+		idle.Reset(r.cfg.IdleEvery)
+	}
+}
+
+// record commits findings in batches. One that cannot be committed is dropped: scrub, or the next reader, finds it again.
+func (r *Repairer) record(ctx context.Context) {
+	for {
+		var batch []cairn.Damage
+		select {
+		case <-ctx.Done():
+			return
+		case d := <-r.reports:
+			batch = append(batch, d)
+		}
+		seen := map[cairn.ShardID]bool{batch[0].Shard: true}
+		for len(batch) < reportBatch && len(r.reports) > 0 {
+			if d := <-r.reports; !seen[d.Shard] {
+				seen[d.Shard] = true
+				batch = append(batch, d)
+			}
+		}
+		if batch = r.withoutFilling(batch); len(batch) == 0 {
+			continue
+		}
+		for i := range batch {
+			if batch[i].Found.IsZero() {
+				batch[i].Found = time.Now()
+			}
+		}
+		if err := r.cfg.Meta.AddDamage(ctx, batch); err != nil {
+			if ctx.Err() == nil {
+				r.cfg.Logger.Warn("findings were not recorded", "count", len(batch), "err", err)
+			}
+			continue
+		}
+		r.Wake()
+	}
+}
+
+// withoutFilling drops findings in slots that are to be rebuilt whole: readers run into every shard that is not there yet.
+func (r *Repairer) withoutFilling(batch []cairn.Damage) []cairn.Damage {
+	filling := r.filling.Load()
+	if filling == nil {
+		return batch
+	}
+	return slices.DeleteFunc(batch, func(d cairn.Damage) bool {
+		return (*filling)[cairn.ShardID{Volume: d.Shard.Volume, Slot: d.Shard.Slot}]
+	})
+}
+
+// round makes a plan and works on it for a time slice, so that what turns up meanwhile finds its place in the next plan.
+// It reports whether anything was done that another round may follow up.
+func (r *Repairer) round(ctx context.Context) (more bool, err error) {
+	w, err := r.world(ctx)
+	if err != nil {
+		return false, err
+	}
+	p := makePlan(w)
+	if err := r.account(ctx, len(w.rows), p); err != nil {
+		return false, err
+	}
+	if len(p.jobs) == 0 {
+		return false, nil
+	}
+	until := time.Now().Add(slice)
+	for i := 0; i < len(p.jobs) && ctx.Err() == nil && (i == 0 || time.Now().Before(until)); {
+		if i > 0 && p.jobs[i-1].do == swap && p.jobs[i].do != swap {
+			break // the volumes have changed: plan anew
+		}
+		// Consecutive blobs to mend are worked on together, other jobs one by one.
+		n := 1
+		for p.jobs[i].do == mend && i+n < len(p.jobs) && p.jobs[i+n].do == mend {
+			n++
+		}
+		i += r.work(ctx, p.jobs[i:i+n], until)
+	}
+	return true, nil
+}
+
+// world reads what a plan is made of.
+func (r *Repairer) world(ctx context.Context) (world, error) {
+	rows, err := r.cfg.Meta.Damage(ctx, rowsLoaded)
+	if err != nil {
+		return world{}, err
+	}
+	w := world{rows: rows, volumes: map[cairn.VolumeID]cairn.Volume{}, drives: map[cairn.DriveID]cairn.Drive{},
+		replace: r.cfg.Drives.Replace}
+	for _, d := range r.cfg.Drives.Drives() {
+		w.drives[d.ID] = d
+	}
+	for _, row := range rows {
+		id := row.Shard.Volume
+		if _, ok := w.volumes[id]; ok {
+			continue
+		}
+		v, err := r.cfg.Meta.Volume(ctx, id)
+		if errors.Is(err, cairn.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return world{}, err
+		}
+		w.volumes[id] = v
+	}
+	filling := map[cairn.ShardID]bool{}
+	for _, row := range rows {
+		if row.Kind == cairn.DamageSlot {
+			filling[row.Shard] = true
+		}
+	}
+	r.filling.Store(&filling)
+	now := time.Now()
+	live := make(map[cairn.ShardID]time.Time, len(r.notBefore))
+	for _, row := range rows {
+		if t, ok := r.notBefore[row.Shard]; ok {
+			live[row.Shard] = t
+		}
+	}
+	r.notBefore = live // rows that are gone need no back-off
+	w.blocked = func(id cairn.ShardID) bool { return now.Before(live[id]) }
+	return w, nil
+}
+
+// account counts what the plan's jobs have still to do.
+func (r *Repairer) account(ctx context.Context, rows int, p plan) error {
+	var blobs, bytes int64
+	for _, j := range p.jobs {
+		n := int64(len(j.rows))
+		switch j.do {
+		case mend:
+			blobs++ // its length is known once its turn has come
+		case fill, move:
+			count, size, err := r.cfg.Meta.VolumeStats(ctx, j.volume.ID)
+			if err != nil {
+				return err
+			}
+			c := r.cursors[j.volume.ID]
+			if !c.fits(&j) {
+				c = cursor{}
+			}
+			blobs += max(count-c.blobs, 0)
+			bytes += max(size-c.bytes, 0) / int64(j.volume.Profile.K) * n
+		}
+	}
+	r.progress.planned(time.Now(), rows, p, blobs, bytes)
+	return nil
+}
+
+// work does the first of the jobs, or several of them if they are blobs to mend, and returns how many it took on.
+func (r *Repairer) work(ctx context.Context, jobs []job, until time.Time) int {
+	j := &jobs[0]
+	switch j.do {
+	case mend:
+		return r.mendAll(ctx, jobs, until)
+	case swap:
+		r.settle(ctx, j, r.swap(ctx, j.volume, j.rows[0].Shard.Slot, j.to))
+	case fill:
+		r.settle(ctx, j, r.fill(ctx, j, until))
+	case move:
+		r.settle(ctx, j, r.move(ctx, j, until))
+	}
+	return 1
+}
+
+// settle sets the rows of a failed job aside for a while. A job that ended because ctx did has not failed.
+func (r *Repairer) settle(ctx context.Context, j *job, err error) {
+	if err == nil || ctx.Err() != nil {
+		return
+	}
+	r.progress.failed(err)
+	now := time.Now()
+	for _, row := range j.rows {
+		wait := min(firstBackoff<<min(row.Tries, 20), maxBackoff)
+		r.notBefore[row.Shard] = now.Add(wait)
+		row.Tries++
+		row.Note = err.Error()
+		if err := r.cfg.Meta.RetryDamage(ctx, row); err != nil {
+			r.cfg.Logger.Warn("failed repair was not recorded", "shard", row.Shard, "err", err)
+		}
+		r.cfg.Logger.Info("repair is put off", "shard", row.Shard, "tries", row.Tries, "wait", wait, "err", err)
+	}
+}
+
+// shardLength is the length of each shard of a blob in bytes.
+func shardLength(p cairn.Profile, unit, length int64) int64 {
+	return erasure.Geometry{K: p.K, M: p.M, Unit: unit, Length: length}.ShardLen()
+}

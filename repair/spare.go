@@ -1,0 +1,77 @@
+package repair
+
+import (
+	"context"
+
+	"cairn"
+)
+
+// BlobsBySpare counts the blobs of all volumes by how many more shards each may lose (below 0: it is lost as things
+// stand). It costs one small read a volume and a scan of the damage, not of the blobs: a volume whose slots are sound has
+// M to spare, a slot that is gone, cannot be read or is being filled takes one off for every blob in the volume, a damaged
+// shard takes one off for its blob.
+func (r *Repairer) BlobsBySpare(ctx context.Context) (map[int]int64, error) {
+	rows, err := r.cfg.Meta.Damage(ctx, rowsLoaded)
+	if err != nil {
+		return nil, err
+	}
+	byVolume := map[cairn.VolumeID][]cairn.Damage{}
+	for _, row := range rows {
+		byVolume[row.Shard.Volume] = append(byVolume[row.Shard.Volume], row)
+	}
+	drives := map[cairn.DriveID]cairn.Drive{}
+	for _, d := range r.cfg.Drives.Drives() {
+		drives[d.ID] = d
+	}
+	bySpare := map[int]int64{}
+	for after := cairn.VolumeID(0); ; {
+		page, err := r.cfg.Meta.Volumes(ctx, after, volumePage)
+		if err != nil {
+			return nil, err
+		}
+		for _, v := range page {
+			after = v.ID
+			blobs, _, err := r.cfg.Meta.VolumeStats(ctx, v.ID)
+			if err != nil {
+				return nil, err
+			}
+			addSpare(bySpare, v, blobs, byVolume[v.ID], drives)
+		}
+		if len(page) < volumePage {
+			return bySpare, nil
+		}
+	}
+}
+
+const volumePage = 1000 // volumes read at a time
+
+// addSpare adds one volume's blobs to the counts.
+func addSpare(bySpare map[int]int64, v cairn.Volume, blobs int64, rows []cairn.Damage, drives map[cairn.DriveID]cairn.Drive) {
+	if blobs == 0 {
+		return
+	}
+	var slotRows []cairn.Damage
+	for _, row := range rows {
+		if row.Kind == cairn.DamageSlot && int(row.Shard.Slot) < len(v.Slots) {
+			slotRows = append(slotRows, row)
+		}
+	}
+	bad := badSlots(v, slotRows, drives)
+	spare := v.Profile.M - count(bad)
+	damaged := map[cairn.BlobID]int{}
+	for _, row := range rows {
+		if row.Kind != cairn.DamageSlot && int(row.Shard.Slot) < len(v.Slots) && !bad[row.Shard.Slot] {
+			damaged[row.Shard.Blob]++
+		}
+	}
+	for _, n := range damaged {
+		if blobs == 0 {
+			break // rows of blobs that were released meanwhile
+		}
+		bySpare[spare-n]++
+		blobs--
+	}
+	if blobs > 0 {
+		bySpare[spare] += blobs
+	}
+}
