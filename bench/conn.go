@@ -129,7 +129,10 @@ func (c *conn) roundTrip(r request, sink func(p []byte)) error {
 	c.head = h[:0]
 	// A server that refuses early answers before it has read the body: the answer matters more than the write's error.
 	if err := c.readAnswer(r.method, sink); err != nil {
-		return errors.Join(err, werr)
+		if werr != nil {
+			return errors.Join(err, werr)
+		}
+		return err
 	}
 	return werr
 }
