@@ -120,21 +120,36 @@ func (b *Bench) Run(ctx context.Context, l Load) (Result, error) {
 	if l.Size > b.cfg.MaxObjectBytes {
 		return Result{}, &cairn.Error{Op: "bench", Subject: string(l.Op), Err: fmt.Errorf("size %d: %w", l.Size, cairn.ErrTooLarge)}
 	}
-	w := workload{b: b, l: l, objects: b.objects(l.Size)}
-	if l.Op == OpRange {
-		w.whole = min(16*l.Size, b.cfg.MaxObjectBytes)
-		w.objects = b.objects(w.whole)
-	}
+	w := b.workload(l)
 	if err := w.prepare(ctx); err != nil {
 		return Result{}, &cairn.Error{Op: "bench.prepare", Subject: string(l.Op), Err: err}
 	}
-	r, err := b.measure(ctx, &w)
+	r, err := b.measure(ctx, w)
 	if !l.Keep {
 		if cerr := w.clean(ctx); err == nil {
 			err = cerr
 		}
 	}
 	return r, err
+}
+
+// Clean removes the objects that a load with Keep left behind.
+func (b *Bench) Clean(ctx context.Context, l Load) error {
+	w := b.workload(l)
+	return w.clean(ctx)
+}
+
+func (b *Bench) workload(l Load) *workload {
+	// At least one key a client: two that overwrite one key all the time would measure their conflicts.
+	w := &workload{b: b, l: l, objects: max(b.objects(l.Size), l.Clients)}
+	switch l.Op {
+	case OpRange:
+		w.whole = min(16*l.Size, b.cfg.MaxObjectBytes)
+		w.objects = max(b.objects(w.whole), l.Clients)
+	case OpList, OpDelete:
+		w.objects = b.cfg.MaxObjects
+	}
+	return w
 }
 
 // measure runs the clients until the time is over.

@@ -64,13 +64,7 @@ func (w *workload) key(i int) string {
 
 // prepare stores what the load reads, lists or deletes.
 func (w *workload) prepare(ctx context.Context) error {
-	switch w.l.Op {
-	case OpPut:
-		return nil
-	case OpList, OpDelete:
-		w.objects = w.b.cfg.MaxObjects
-	}
-	if w.l.Reuse {
+	if w.l.Op == OpPut || w.l.Reuse {
 		return nil
 	}
 	return w.each(ctx, w.objects, func(c *conn, i int) error {

@@ -38,10 +38,12 @@ var table = map[string][]string{
 	"mount":                {"object"},
 	"admin":                {"object", "iam", "membership", "meta", "web"},
 	"web":                  {},
-	"bench":                {},
+	"bench":                {"erasure", "meta", "admin", "internal/process"},
 	"cmd/cairn":            {anything},
 	"internal/server":      {anything},
 	"internal/testcluster": {anything},
+	"e2e":                  {anything}, // tests of the real binary only
+	"internal/process":     {},
 	"internal/arch":        {},
 }
 
