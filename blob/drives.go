@@ -1,0 +1,142 @@
+package blob
+
+import (
+	"math/bits"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"cairn"
+)
+
+// driveStat is what the store has learned of a drive by using it.
+type driveStat struct {
+	stuckWrites atomic.Int32 // writes that were given up and have not come back
+	stuckReads  atomic.Int32 // reads that were hedged and have not come back
+	avoidUntil  atomic.Int64 // ns since driveStats.zero: a read was hedged here shortly before
+
+	mu    sync.Mutex
+	hist  [latencyBuckets]uint32 // reads by the bits of their microseconds
+	total uint32
+}
+
+const (
+	latencyBuckets = 24   // up to 8 s
+	latencyMemory  = 1024 // reads after which the older half of the weight is dropped
+	// avoidFor is how long readers prefer other drives after a read had to be hedged.
+	avoidFor = time.Second
+	// maxStuckReads bounds the reads, and their buffers, that a drive may sit on.
+	maxStuckReads = 32
+)
+
+// saw records how long a read took.
+func (d *driveStat) saw(t time.Duration) {
+	bucket := min(bits.Len64(uint64(t.Microseconds())), latencyBuckets-1)
+	d.mu.Lock()
+	d.hist[bucket]++
+	if d.total++; d.total >= latencyMemory {
+		d.total = 0
+		for i := range d.hist {
+			d.hist[i] /= 2
+			d.total += d.hist[i]
+		}
+	}
+	d.mu.Unlock()
+}
+
+// p95 is an upper bound of what 95 of 100 reads take, 0 while nothing is known.
+func (d *driveStat) p95() time.Duration {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	above := uint32(0)
+	for i := latencyBuckets - 1; i > 0; i-- {
+		if above += d.hist[i]; above*20 > d.total {
+			return time.Microsecond << i
+		}
+	}
+	return 0
+}
+
+// driveStats keeps a record for every drive that was ever used; a cluster has at most some thousands.
+type driveStats struct {
+	zero   time.Time
+	floor  time.Duration
+	hang   time.Duration
+	share  int64 // thousandths of a hedge that every read earns
+	tokens atomic.Int64
+
+	mu sync.RWMutex
+	of map[cairn.DriveID]*driveStat
+}
+
+const (
+	hedge     = 1000       // what one costs
+	maxTokens = 50 * hedge // what can be saved up
+)
+
+func (d *driveStats) init(cfg Config) {
+	d.zero, d.floor, d.hang = time.Now(), cfg.HedgeFloor, cfg.HangLimit
+	d.share = int64(cfg.HedgeBudget * hedge)
+	d.tokens.Store(maxTokens / 5)
+	d.of = make(map[cairn.DriveID]*driveStat)
+}
+
+func (d *driveStats) get(id cairn.DriveID) *driveStat {
+	d.mu.RLock()
+	s := d.of[id]
+	d.mu.RUnlock()
+	if s != nil {
+		return s
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if s = d.of[id]; s == nil {
+		s = new(driveStat)
+		d.of[id] = s
+	}
+	return s
+}
+
+// now is the time since the store was made, in nanoseconds, never 0.
+func (d *driveStats) now() int64 { return int64(time.Since(d.zero)) + 1 }
+
+// earn is called for every read.
+func (d *driveStats) earn() {
+	if d.tokens.Load() < maxTokens {
+		d.tokens.Add(d.share)
+	}
+}
+
+// spend tells whether the budget has room for a hedge, and takes it.
+func (d *driveStats) spend() bool {
+	for {
+		have := d.tokens.Load()
+		if have < hedge {
+			return false
+		}
+		if d.tokens.CompareAndSwap(have, have-hedge) {
+			return true
+		}
+	}
+}
+
+// slow tells whether a read that has taken so long is to be hedged, given what its peers take in 95 of 100 cases: after
+// three times that, within the budget; beyond the hang limit in any case.
+func (d *driveStats) slow(took, peers time.Duration) bool {
+	if took < max(d.floor, 3*peers) {
+		return false
+	}
+	return took >= max(d.hang, 3*peers) || d.spend()
+}
+
+// hedged notes that a drive let a reader down.
+func (d *driveStats) hedged(s *driveStat) {
+	s.stuckReads.Add(1)
+	s.avoidUntil.Store(d.now() + int64(avoidFor))
+}
+
+// shun tells whether readers should go to other drives first.
+func (d *driveStats) shun(s *driveStat) bool {
+	until := s.avoidUntil.Load()
+	return until != 0 && d.now() < until || s.stuckReads.Load() >= maxStuckReads
+}
