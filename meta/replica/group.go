@@ -1,0 +1,360 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"cairn"
+
+	"go.etcd.io/raft/v3"
+	pb "go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+)
+
+// Group is the voters of this process as one store. Safe for concurrent use.
+type Group struct {
+	cfg    Config
+	shared *shared
+
+	voters atomic.Pointer[map[uint64]*voter] // running ones; replaced, never changed
+	queued atomic.Int64                      // bytes of proposals under way
+	hold   atomic.Uint64                     // log index that must stay for a voter being seeded; 0 for none
+	holdAt atomic.Int64                      // unix nanoseconds when hold was set
+
+	mu     sync.Mutex
+	news   chan struct{} // closed when leadership, members or failures change
+	homes  []Home
+	closed bool
+
+	keep     sync.Mutex // held by whoever changes the set of voters
+	keeping  keeper
+	ticker   sync.WaitGroup
+	stopTick chan struct{}
+}
+
+// Open starts the voters that the homes hold, or a new group if it may. Homes that come later are given to SetHomes; Run
+// must run for lost voters to be replaced.
+func Open(cfg Config, homes []Home) (*Group, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	g := &Group{cfg: cfg, shared: newShared(cfg.CacheBytes), news: make(chan struct{}), stopTick: make(chan struct{})}
+	g.voters.Store(&map[uint64]*voter{})
+	g.keeping = keeper{deadSince: make(map[uint64]time.Time), marked: make(map[Home]bool), lastErr: make(map[string]string)}
+	g.ticker.Go(g.tick)
+	g.SetHomes(homes)
+	if err := g.keepOnce(); err != nil {
+		return nil, errors.Join(err, g.Close())
+	}
+	return g, nil
+}
+
+// tick drives the clocks of all voters. Random phases are raft's own.
+func (g *Group) tick() {
+	t := time.NewTicker(g.cfg.Tick)
+	defer t.Stop()
+	for {
+		select {
+		case <-g.stopTick:
+			return
+		case <-t.C:
+			for _, v := range *g.voters.Load() {
+				v.in.put(event{tick: true})
+			}
+		}
+	}
+}
+
+// Close stops all voters. Calls under way end with ErrUnavailable.
+func (g *Group) Close() error {
+	g.mu.Lock()
+	if g.closed {
+		g.mu.Unlock()
+		return nil
+	}
+	g.closed = true
+	g.mu.Unlock()
+	g.changed()
+	close(g.stopTick)
+	g.ticker.Wait()
+	g.keep.Lock()
+	defer g.keep.Unlock()
+	var errs []error
+	for _, v := range *g.voters.Load() {
+		if err := v.close(closePatience); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	g.voters.Store(&map[uint64]*voter{})
+	if len(errs) == 0 {
+		g.shared.close() // an abandoned voter goes on using them
+	}
+	return errors.Join(errs...)
+}
+
+const closePatience = 5 * time.Second
+
+func (g *Group) voter(id uint64) *voter { return (*g.voters.Load())[id] }
+
+func (g *Group) addVoter(v *voter) {
+	m := maps.Clone(*g.voters.Load())
+	m[v.id] = v
+	g.voters.Store(&m)
+}
+
+func (g *Group) removeVoter(id uint64) {
+	m := maps.Clone(*g.voters.Load())
+	delete(m, id)
+	g.voters.Store(&m)
+}
+
+// changed wakes everyone who waits for a leader or a change of members.
+func (g *Group) changed() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	close(g.news)
+	g.news = make(chan struct{})
+}
+
+func (g *Group) nextNews() <-chan struct{} {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.news
+}
+
+func (g *Group) isClosed() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.closed
+}
+
+// send delivers a message to a voter of this process, or loses it: raft asks again. Entries go by reference; the slice
+// around them is copied, since the receiver appends to it.
+func (g *Group) send(m *pb.Message) {
+	if v := g.voter(m.GetTo()); v != nil {
+		if len(m.GetEntries()) > 0 {
+			m = shallow(m)
+		}
+		v.in.put(event{msg: m})
+	}
+}
+
+func shallow(m *pb.Message) *pb.Message {
+	return &pb.Message{Type: m.Type, To: m.To, From: m.From, Term: m.Term, LogTerm: m.LogTerm, Index: m.Index,
+		Entries: slices.Clone(m.Entries), Commit: m.Commit, Vote: m.Vote, Snapshot: m.Snapshot, Reject: m.Reject,
+		RejectHint: m.RejectHint, Context: m.Context, Responses: m.Responses}
+}
+
+// leader returns the voter that leads now, waiting for one. Without one after patience, or at ctx's end, it fails with
+// ErrQuorum or ErrCanceled.
+func (g *Group) leader(ctx context.Context) (*voter, uint64, error) {
+	if v, term := g.leaderNow(); v != nil {
+		return v, term, nil
+	}
+	patience := time.NewTimer(leaderPatience)
+	defer patience.Stop()
+	for {
+		news := g.nextNews()
+		if v, term := g.leaderNow(); v != nil {
+			return v, term, nil
+		}
+		if g.isClosed() {
+			return nil, 0, errClosed
+		}
+		select {
+		case <-news:
+		case <-ctx.Done():
+			return nil, 0, fmt.Errorf("no leader: %w: %w", ctx.Err(), cairn.ErrCanceled)
+		case <-patience.C:
+			return nil, 0, fmt.Errorf("no leader for %v: %w: %w", leaderPatience, cairn.ErrQuorum, cairn.ErrUnavailable)
+		}
+	}
+}
+
+const leaderPatience = 10 * time.Second
+
+func (g *Group) leaderNow() (best *voter, term uint64) {
+	for _, v := range *g.voters.Load() {
+		if t := v.ready.Load(); t > term && !v.failed() {
+			best, term = v, t
+		}
+	}
+	return best, term
+}
+
+// confirm tells whether the voter that leads in term still led at some moment after the call: that holds if majorities of
+// its members had not moved to a later term, since a later leader needs a majority that has. It is ReadIndex's round of
+// heartbeats, by loads of memory instead of messages: a voter publishes a term before it votes in it.
+func (g *Group) confirm(v *voter, term uint64) bool {
+	conf := v.conf.Load()
+	voters := *g.voters.Load()
+	majority := func(ids []uint64) bool {
+		n := 0
+		for _, id := range ids {
+			if o := voters[id]; o != nil && !o.failed() && o.term.Load() <= term {
+				n++
+			}
+		}
+		return n > len(ids)/2
+	}
+	return majority(conf.GetVoters()) && (len(conf.GetVotersOutgoing()) == 0 || majority(conf.GetVotersOutgoing())) &&
+		v.ready.Load() == term
+}
+
+// View is a voter's state for reading. Close it soon: it keeps the voter's files open.
+type View struct {
+	// Index is the log index that the state holds at least: what Batch.ReadIndex wants.
+	Index uint64
+	v     *voter
+}
+
+// View returns a state that holds everything that was acknowledged before the call (linearizable).
+// Errors: ErrQuorum, ErrCanceled, ErrUnavailable.
+func (g *Group) View(ctx context.Context) (*View, error) {
+	for {
+		v, term, err := g.leader(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if v.acquire() {
+			if g.confirm(v, term) {
+				return &View{Index: v.applied.Load(), v: v}, nil
+			}
+			v.release()
+		}
+		if err := g.unconfirmed(ctx); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// unconfirmed waits a moment for the next leader, or for CheckQuorum to end this one's time.
+func (g *Group) unconfirmed(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return fmt.Errorf("no quorum: %w: %w", ctx.Err(), cairn.ErrCanceled)
+	case <-time.After(g.cfg.Tick / 5):
+		return nil
+	}
+}
+
+// Latest returns the leader's state without asking whether it still leads: for decisions whose batch checks all they read.
+func (g *Group) Latest(ctx context.Context) (*View, error) {
+	for {
+		v, _, err := g.leader(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if v.acquire() {
+			return &View{Index: v.applied.Load(), v: v}, nil
+		}
+		if err := g.unconfirmed(ctx); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// Outcome is what a commit did.
+type Outcome struct {
+	Index  uint64
+	Repeat bool   // the request ID had been committed before; Result is of that time
+	Result []byte // the batch's, or that of the first time
+}
+
+// Commit makes a batch durable on a majority of voters and visible, or fails. ErrConflict: a checked key changed (nothing
+// was done). ErrOverloaded: too much waits. ErrCanceled, ErrQuorum, ErrUnavailable: the outcome is unknown; committing
+// again with the same RequestID is safe.
+func (g *Group) Commit(ctx context.Context, b *Batch) (Outcome, error) {
+	size := int64(len(b.ops) + len(b.Result) + 64)
+	if size > MaxBatchBytes {
+		return Outcome{}, fmt.Errorf("batch of %d bytes: %w", size, cairn.ErrTooLarge)
+	}
+	if g.queued.Add(size) > g.cfg.QueueBytes+size {
+		g.queued.Add(-size)
+		return Outcome{}, fmt.Errorf("proposals wait: %w", cairn.ErrOverloaded)
+	}
+	defer g.queued.Add(-size)
+	for {
+		v, _, err := g.leader(ctx)
+		if err != nil {
+			return Outcome{}, err
+		}
+		p := &proposal{batch: b, done: make(chan outcome, 1)}
+		if !v.in.put(event{prop: p}) {
+			p.done <- outcome{err: errNotLeader}
+		}
+		select {
+		case o := <-p.done:
+			switch {
+			case o.err == nil:
+				return Outcome{Index: o.index, Repeat: o.repeat, Result: o.result}, nil
+			case errors.Is(o.err, errUnknown) && b.RequestID == 0:
+				return Outcome{}, fmt.Errorf("%w: %w", o.err, cairn.ErrUnavailable)
+			case !errors.Is(o.err, errUnknown) && !errors.Is(o.err, errNotLeader):
+				return Outcome{}, o.err
+			}
+			// The next leader knows the request if it reached the log; if not, it can never come back.
+		case <-ctx.Done():
+			return Outcome{}, fmt.Errorf("%w: %w: %w", errUnknown, ctx.Err(), cairn.ErrCanceled)
+		}
+		if err := g.unconfirmed(ctx); err != nil {
+			return Outcome{}, err
+		}
+	}
+}
+
+// holdFrom returns the index from which the log must stay.
+func (g *Group) holdFrom() uint64 {
+	at := g.hold.Load()
+	if at == 0 || time.Since(time.Unix(0, g.holdAt.Load())) > maxHold {
+		return ^uint64(0)
+	}
+	return at
+}
+
+const maxHold = 2 * time.Minute
+
+func decodeConfChange(e *pb.Entry) (pb.ConfChangeI, error) {
+	if e.GetType() == pb.EntryConfChange {
+		cc := &pb.ConfChange{}
+		return cc, proto.Unmarshal(e.GetData(), cc)
+	}
+	cc := &pb.ConfChangeV2{}
+	return cc, proto.Unmarshal(e.GetData(), cc)
+}
+
+// raftLogger passes on what raft warns of. What it calls fatal or panics over is a broken invariant.
+type raftLogger struct{ log logger }
+
+type logger interface {
+	Debug(msg string, args ...any)
+	Warn(msg string, args ...any)
+}
+
+func (l raftLogger) Debug(v ...any)        {}
+func (l raftLogger) Debugf(string, ...any) {}
+func (l raftLogger) Info(v ...any)         { l.log.Debug("raft", "msg", fmt.Sprint(v...)) }
+func (l raftLogger) Infof(format string, v ...any) {
+	l.log.Debug("raft", "msg", fmt.Sprintf(format, v...))
+}
+func (l raftLogger) Warning(v ...any) { l.log.Debug("raft", "msg", fmt.Sprint(v...)) }
+func (l raftLogger) Warningf(format string, v ...any) {
+	l.log.Debug("raft", "msg", fmt.Sprintf(format, v...))
+}
+func (l raftLogger) Error(v ...any) { l.log.Warn("raft", "msg", fmt.Sprint(v...)) }
+func (l raftLogger) Errorf(format string, v ...any) {
+	l.log.Warn("raft", "msg", fmt.Sprintf(format, v...))
+}
+func (l raftLogger) Fatal(v ...any)                 { panic(fatalPanic{errors.New(fmt.Sprint(v...))}) }
+func (l raftLogger) Fatalf(format string, v ...any) { panic(fatalPanic{fmt.Errorf(format, v...)}) }
+func (l raftLogger) Panic(v ...any)                 { panic(fatalPanic{errors.New(fmt.Sprint(v...))}) }
+func (l raftLogger) Panicf(format string, v ...any) { panic(fatalPanic{fmt.Errorf(format, v...)}) }
+
+var _ raft.Logger = raftLogger{}

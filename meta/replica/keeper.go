@@ -1,0 +1,280 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"cairn"
+
+	"go.etcd.io/raft/v3"
+	pb "go.etcd.io/raft/v3/raftpb"
+)
+
+// keeper is what Run remembers between its rounds. Guarded by Group.keep.
+type keeper struct {
+	groupID   string
+	marked    map[Home]bool // homes that carry the group's mark
+	deadSince map[uint64]time.Time
+	lastErr   map[string]string // per home, so that a lasting error is logged once
+}
+
+const (
+	keepEvery = 200 * time.Millisecond
+	// A member that does not run is replaced after this long: at once when its home was lost, later when its home was
+	// never seen, as after a start on which a drive is slow to come.
+	replaceLost   = 300 * time.Millisecond
+	replaceUnseen = 10 * time.Second
+)
+
+// SetHomes tells which directories may carry voters now. It returns at once; Run acts on it.
+func (g *Group) SetHomes(homes []Home) {
+	g.mu.Lock()
+	g.homes = slices.Clone(homes)
+	g.mu.Unlock()
+	g.changed()
+}
+
+func (g *Group) homesNow() []Home {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.homes
+}
+
+// Run keeps the voters until ctx ends: it opens those that appear, stops those whose home is lost, and seeds successors.
+func (g *Group) Run(ctx context.Context) error {
+	t := time.NewTicker(keepEvery)
+	defer t.Stop()
+	for {
+		news := g.nextNews()
+		if err := g.keepOnce(); err != nil && !errors.Is(err, errClosed) {
+			g.cfg.Logger.Warn("meta voters", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+		case <-news:
+			select { // news come in bursts
+			case <-ctx.Done():
+				return nil
+			case <-time.After(keepEvery / 10):
+			}
+		}
+	}
+}
+
+// keepOnce is one round of care.
+func (g *Group) keepOnce() error {
+	g.keep.Lock()
+	defer g.keep.Unlock()
+	if g.isClosed() {
+		return errClosed
+	}
+	homes := g.homesNow()
+	g.stopLost(homes)
+	before := len(*g.voters.Load())
+	if err := g.openFound(homes); err != nil {
+		return err
+	}
+	if len(*g.voters.Load()) == 0 {
+		if err := g.bootstrap(homes); err != nil {
+			return err
+		}
+	}
+	if len(*g.voters.Load()) != before {
+		g.nominate()
+	}
+	return nil
+}
+
+// nominate lets the voter with the longest log stand for election at once, when there is no leader: after a start nobody
+// has to wait for a timeout.
+func (g *Group) nominate() {
+	if v, _ := g.leaderNow(); v != nil {
+		return
+	}
+	var best *voter
+	var at position
+	for _, v := range *g.voters.Load() {
+		index, term := v.log.last()
+		if !v.failed() && !v.doubtful.Load() && (best == nil || term > at.term || term == at.term && index > at.index) {
+			best, at = v, position{index, term}
+		}
+	}
+	if best != nil {
+		best.call(func(rn *raft.RawNode) {
+			if rn.BasicStatus().Lead == raft.None {
+				_ = rn.Campaign() // refused when it is no member (yet): then another's timeout decides
+			}
+		})
+	}
+}
+
+// stopLost ends voters that failed, and those whose home is gone or is another directory now.
+func (g *Group) stopLost(homes []Home) {
+	for id, v := range *g.voters.Load() {
+		if !v.failed() {
+			if err := g.checkHome(v, homes); err != nil {
+				v.fail(err)
+			}
+		}
+		if v.failed() {
+			g.removeVoter(id)
+			if err := v.close(closePatience); err != nil {
+				g.cfg.Logger.Warn("meta voter abandoned", "dir", v.dir, "err", err)
+			}
+			g.keeping.deadSince[id] = time.Now()
+		}
+	}
+}
+
+func (g *Group) checkHome(v *voter, homes []Home) error {
+	i := slices.IndexFunc(homes, func(h Home) bool { return h.Dir == v.home.Dir })
+	if i < 0 || !homes[i].Usable || homes[i].Drive != v.home.Drive {
+		return fmt.Errorf("home %s is not usable: %w", v.home.Dir, cairn.ErrUnavailable)
+	}
+	var f voterFile
+	if err := readJSON(g.cfg.FS, v.dir, voterJSON, &f); err != nil {
+		return fmt.Errorf("home lost: %w", err)
+	}
+	if f.Voter != voterName(v.id) {
+		return fmt.Errorf("home now holds voter %s: %w", f.Voter, cairn.ErrUnavailable)
+	}
+	return nil
+}
+
+func (g *Group) runsAt(dir string) bool {
+	for _, v := range *g.voters.Load() {
+		if v.home.Dir == dir {
+			return true
+		}
+	}
+	return false
+}
+
+// openFound starts the voters of usable homes that do not run. One that cannot be started is left as it is: its successor
+// takes the place when a quorum is there to seed it.
+func (g *Group) openFound(homes []Home) error {
+	if err := g.findGroup(homes); err != nil || g.keeping.groupID == "" {
+		return err
+	}
+	for _, h := range homes {
+		if !h.Usable || g.runsAt(h.Dir) {
+			continue
+		}
+		found, err := exists(g.cfg.FS, g.cfg.FS.PathJoin(h.Dir, voterDir, voterJSON))
+		if err != nil || !found {
+			continue
+		}
+		v, err := g.openVoter(h)
+		if errors.Is(err, cairn.ErrInvalid) {
+			return err
+		}
+		if err != nil {
+			g.logOnce(h.Dir, err)
+			continue
+		}
+		if v.groupID != g.keeping.groupID {
+			v.close(closePatience)
+			g.logOnce(h.Dir, fmt.Errorf("voter is of another group: %w", cairn.ErrInvalid))
+			continue
+		}
+		delete(g.keeping.lastErr, h.Dir)
+		g.addVoter(v)
+	}
+	return nil
+}
+
+// findGroup learns the group from the marks on the homes, and marks homes that have none.
+func (g *Group) findGroup(homes []Home) error {
+	for _, h := range homes {
+		if !h.Usable || g.keeping.marked[h] {
+			continue
+		}
+		var f groupFile
+		err := readJSON(g.cfg.FS, h.Dir, groupName, &f)
+		switch {
+		case isNotExist(err):
+			continue
+		case err != nil:
+			g.logOnce(h.Dir, err)
+			continue
+		case f.Cluster != g.cfg.Cluster || g.keeping.groupID != "" && g.keeping.groupID != f.Group:
+			return &cairn.Error{Op: "meta.open", Subject: h.Dir, Err: fmt.Errorf("holds metadata of another cluster: %w", cairn.ErrInvalid)}
+		}
+		g.keeping.groupID = f.Group
+		g.keeping.marked[h] = true
+	}
+	if g.keeping.groupID == "" {
+		return nil
+	}
+	for _, h := range homes {
+		if !h.Usable || g.keeping.marked[h] {
+			continue
+		}
+		f := groupFile{Format: fileFormat, Cluster: g.cfg.Cluster, Group: g.keeping.groupID}
+		if err := writeJSON(g.cfg.FS, h.Dir, groupName, f); err != nil {
+			g.logOnce(h.Dir, err)
+			continue
+		}
+		g.keeping.marked[h] = true
+	}
+	return nil
+}
+
+func (g *Group) logOnce(dir string, err error) {
+	if g.keeping.lastErr[dir] != err.Error() {
+		g.keeping.lastErr[dir] = err.Error()
+		g.cfg.Logger.Warn("meta voter does not start", "dir", dir, "err", err)
+	}
+}
+
+func newVoterID() uint64 { return rand.Uint64()>>1 | 1 }
+
+// bootstrap begins a new group, if nothing says that there is one. Voters count only once a home carries the group's mark:
+// a crash before the first mark leaves nothing that matters, and after it all voters are there.
+func (g *Group) bootstrap(homes []Home) error {
+	usable := slices.DeleteFunc(slices.Clone(homes), func(h Home) bool { return !h.Usable })
+	if g.cfg.MustExist || len(usable) == 0 || len(usable) < len(homes) {
+		return nil
+	}
+	if g.keeping.groupID != "" {
+		return nil
+	}
+	n := min(g.cfg.Voters, len(usable))
+	if n%2 == 0 {
+		n--
+	}
+	groupID := cairn.ClusterID(cairn.NewID()).String()
+	ids := make([]uint64, n)
+	for i := range ids {
+		ids[i] = newVoterID()
+	}
+	for i, id := range ids {
+		f := voterFile{Format: fileFormat, Cluster: g.cfg.Cluster, Group: groupID, Voter: voterName(id)}
+		err := g.makeVoter(usable[i], f, firstPosition, func(dir string) error {
+			return createState(&g.cfg, g.shared, dir, firstPosition, votersConf(ids))
+		})
+		if err != nil {
+			return &cairn.Error{Op: "meta.bootstrap", Subject: usable[i].Dir, Err: err}
+		}
+	}
+	f := groupFile{Format: fileFormat, Cluster: g.cfg.Cluster, Group: groupID}
+	if err := writeJSON(g.cfg.FS, usable[0].Dir, groupName, f); err != nil {
+		return &cairn.Error{Op: "meta.bootstrap", Subject: usable[0].Dir, Err: err}
+	}
+	return g.openFound(homes)
+}
+
+// members returns the leader's configuration.
+func (g *Group) members() (*voter, *pb.ConfState) {
+	v, _ := g.leaderNow()
+	if v == nil {
+		return nil, nil
+	}
+	return v, v.conf.Load()
+}

@@ -1,0 +1,229 @@
+package replica
+
+import (
+	"encoding/binary"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"strings"
+
+	"cairn"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/vfs"
+	pb "go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+)
+
+// Keys of the replica itself; those of callers start with 1 or more.
+var (
+	appliedKey    = []byte{0, 'a'}
+	requestPrefix = []byte{0, 'r'}
+	requestEnd    = []byte{0, 'r' + 1}
+)
+
+// requestKey is the row of an entry's request IDs.
+func requestKey(index uint64) []byte {
+	return binary.BigEndian.AppendUint64(append([]byte(nil), requestPrefix...), index)
+}
+
+// state is one voter's copy of the keys: a Pebble without a write-ahead log, since the Raft log is one. After a crash it
+// stands at an earlier applied index, which is written in the same batch as what it tells of.
+type state struct {
+	db   *pebble.DB
+	conf *pb.ConfState
+	at   position
+}
+
+// position is a place in the log.
+type position struct{ index, term uint64 }
+
+// shared is what all voters of a process use together.
+type shared struct {
+	cache *pebble.Cache
+	files *pebble.FileCache
+}
+
+const maxOpenTables = 1000 // of all voters together
+
+func newShared(cacheBytes int64) *shared {
+	return &shared{cache: pebble.NewCache(cacheBytes), files: pebble.NewFileCache(2, maxOpenTables)}
+}
+
+func (s *shared) close() {
+	s.files.Unref()
+	s.cache.Unref()
+}
+
+func stateOptions(cfg *Config, sh *shared, fail func(error)) *pebble.Options {
+	lg := &pebbleLogger{log: cfg.Logger, fail: fail}
+	o := &pebble.Options{
+		FS:                          cfg.FS,
+		Cache:                       sh.cache,
+		FileCache:                   sh.files,
+		FormatMajorVersion:          pebble.FormatNewest,
+		DisableWAL:                  true,
+		MemTableSize:                uint64(cfg.MemTableBytes),
+		MemTableStopWritesThreshold: 4,
+		L0CompactionThreshold:       4,
+		L0StopWritesThreshold:       24,
+		LBaseMaxBytes:               32 << 20,
+		Merger:                      newMerger(),
+		Logger:                      lg,
+		CompactionConcurrencyRange:  func() (int, int) { return 1, 1 },
+		EventListener: &pebble.EventListener{
+			BackgroundError: func(err error) { lg.background(err) },
+			DataCorruption: func(info pebble.DataCorruptionInfo) {
+				fail(fmt.Errorf("state table %s: %v: %w", info.Path, info.Details, cairn.ErrCorrupt))
+			},
+		},
+	}
+	for i := range o.Levels {
+		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+	}
+	return o
+}
+
+// createState makes an empty state that stands at pos.
+func createState(cfg *Config, sh *shared, dir string, pos position, conf *pb.ConfState) error {
+	o := stateOptions(cfg, sh, func(error) {})
+	o.ErrorIfExists = true
+	return guard(func() error {
+		db, err := pebble.Open(dir, o)
+		if err != nil {
+			return err
+		}
+		err = db.Set(appliedKey, encodeApplied(pos, conf), pebble.NoSync)
+		if err == nil {
+			err = db.Flush()
+		}
+		if e := db.Close(); err == nil {
+			err = e
+		}
+		return err
+	})
+}
+
+func openState(cfg *Config, sh *shared, dir string, fail func(error)) (*state, error) {
+	o := stateOptions(cfg, sh, fail)
+	o.ErrorIfNotExists = true
+	s := &state{}
+	err := guard(func() (err error) {
+		if s.db, err = pebble.Open(dir, o); err != nil {
+			return err
+		}
+		row, closer, err := s.db.Get(appliedKey)
+		if err == nil {
+			s.at, s.conf, err = decodeApplied(row)
+			closer.Close()
+		}
+		if err != nil {
+			s.db.Close()
+			return fmt.Errorf("applied row: %w: %w", err, cairn.ErrCorrupt)
+		}
+		return nil
+	})
+	return s, err
+}
+
+func encodeApplied(pos position, conf *pb.ConfState) []byte {
+	b := protowire.AppendVarint(nil, pos.index)
+	b = protowire.AppendVarint(b, pos.term)
+	b, err := proto.MarshalOptions{}.MarshalAppend(b, conf)
+	if err != nil {
+		panic(err) // a message without required fields or strings always encodes
+	}
+	return b
+}
+
+func decodeApplied(b []byte) (pos position, conf *pb.ConfState, err error) {
+	for _, p := range []*uint64{&pos.index, &pos.term} {
+		v, n := protowire.ConsumeVarint(b)
+		if n < 0 {
+			return pos, nil, corrupt("applied row")
+		}
+		*p, b = v, b[n:]
+	}
+	conf = &pb.ConfState{}
+	return pos, conf, proto.Unmarshal(b, conf)
+}
+
+// pebbleLogger passes Pebble's messages on. Fatalf must not return, and must not end the process: it marks the voter as
+// failed, and leaves the goroutine by a panic that guard recovers, or, on a goroutine of Pebble's own, parks it for good
+// (the store is abandoned with it; its files are closed by the end of the process).
+type pebbleLogger struct {
+	log  *slog.Logger
+	fail func(error)
+}
+
+func (l *pebbleLogger) Infof(format string, args ...any) {}
+
+func (l *pebbleLogger) Errorf(format string, args ...any) {
+	l.log.Warn("meta state", "err", fmt.Sprintf(format, args...))
+}
+
+// background takes errors of flushes and compactions: Pebble tries again, but a drive that refuses writes is of no use.
+func (l *pebbleLogger) background(err error) {
+	l.fail(fmt.Errorf("state: background: %w", err))
+}
+
+type fatalPanic struct{ err error }
+
+func (l *pebbleLogger) Fatalf(format string, args ...any) {
+	err := fmt.Errorf("state: "+format, args...)
+	l.fail(err)
+	if guarded() {
+		panic(fatalPanic{err})
+	}
+	select {}
+}
+
+// guard runs f and turns a fatal error of Pebble's into an ordinary one.
+//
+//go:noinline
+func guard(f func() error) (err error) {
+	defer func() {
+		switch p := recover().(type) {
+		case nil:
+		case fatalPanic:
+			err = p.err
+		default:
+			panic(p)
+		}
+	}()
+	return f()
+}
+
+// guarded tells whether the calling goroutine is inside guard.
+func guarded() bool {
+	pcs := make([]uintptr, 128)
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs)])
+	for {
+		f, more := frames.Next()
+		if strings.HasSuffix(f.Function, "replica.guard") {
+			return true
+		}
+		if !more {
+			return false
+		}
+	}
+}
+
+// copyDir copies the files of a flat directory and syncs them.
+func copyDir(fs vfs.FS, from, to string) error {
+	if err := fs.MkdirAll(to, 0o755); err != nil {
+		return err
+	}
+	names, err := fs.List(from)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := vfs.Copy(fs, fs.PathJoin(from, name), fs.PathJoin(to, name)); err != nil {
+			return err
+		}
+	}
+	return syncDir(fs, to)
+}

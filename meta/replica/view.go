@@ -1,0 +1,76 @@
+package replica
+
+import (
+	"errors"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// Close lets go of the voter.
+func (w *View) Close() {
+	if w.v != nil {
+		w.v.release()
+		w.v = nil
+	}
+}
+
+// Get appends the value of key to buf; found is false if there is none.
+func (w *View) Get(key, buf []byte) (value []byte, found bool, err error) {
+	err = guard(func() error {
+		row, closer, err := w.v.st.db.Get(key)
+		if errors.Is(err, pebble.ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		value, found = append(buf, row...), true
+		return closer.Close()
+	})
+	return value, found, w.check(err)
+}
+
+// check turns a read error into the end of the voter: another one has the bytes.
+func (w *View) check(err error) error {
+	if err != nil && errors.Is(err, pebble.ErrCorruption) {
+		w.v.fail(err)
+	}
+	return err
+}
+
+// Cursor walks keys in order. Its slices are valid until it moves.
+type Cursor struct{ it *pebble.Iterator }
+
+// SeekGE moves to the first key that is not before key.
+func (c Cursor) SeekGE(key []byte) bool { return c.it.SeekGE(key) }
+
+// Next moves to the next key.
+func (c Cursor) Next() bool { return c.it.Next() }
+
+// Valid tells whether the cursor stands on a key.
+func (c Cursor) Valid() bool { return c.it.Valid() }
+
+// Key returns the key.
+func (c Cursor) Key() []byte { return c.it.Key() }
+
+// Value returns the row.
+func (c Cursor) Value() ([]byte, error) { return c.it.ValueAndErr() }
+
+// Walk calls f with a cursor over [from, to) that stands on the first key and shows one moment's state.
+func (w *View) Walk(from, to []byte, f func(c Cursor) error) error {
+	return w.check(guard(func() error {
+		it, err := w.v.st.db.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: to})
+		if err != nil {
+			return err
+		}
+		it.First()
+		err = f(Cursor{it})
+		if e := it.Error(); e != nil {
+			err = e
+		}
+		if e := it.Close(); err == nil {
+			err = e
+		}
+		return err
+	}))
+}
