@@ -23,8 +23,10 @@ func (s *Store) Complete(ctx context.Context, r Complete) (cairn.Version, error)
 	v, err := s.cfg.Meta.CompleteUpload(ctx, meta.CompleteUpload{
 		Bucket: r.Bucket, Key: r.Key, Upload: r.Upload,
 		Parts: r.Parts,
-		Build: r.build,
-		If:    r.If,
+		Build: func(u cairn.Upload, parts []cairn.Part) (cairn.Version, error) {
+			return r.build(u, parts, s.minPart)
+		},
+		If: r.If,
 	})
 	if err != nil {
 		return cairn.Version{}, s.noSuchUpload(ctx, r.Bucket, r.Upload, err)
@@ -54,8 +56,8 @@ func (r *Complete) validate() error {
 }
 
 // build makes the version from the stored parts that the client named. It is pure: meta may call it more than once.
-func (r *Complete) build(u cairn.Upload, parts []cairn.Part) (cairn.Version, error) {
-	if err := r.checkParts(u, parts); err != nil {
+func (r *Complete) build(u cairn.Upload, parts []cairn.Part, minPart int64) (cairn.Version, error) {
+	if err := r.checkParts(u, parts, minPart); err != nil {
 		return cairn.Version{}, fail("object.complete", r.subject(), err)
 	}
 	v := cairn.Version{
@@ -79,7 +81,7 @@ func (r *Complete) build(u cairn.Upload, parts []cairn.Part) (cairn.Version, err
 }
 
 // checkParts compares what the client named with what is stored.
-func (r *Complete) checkParts(u cairn.Upload, parts []cairn.Part) error {
+func (r *Complete) checkParts(u cairn.Upload, parts []cairn.Part, minPart int64) error {
 	if len(parts) != len(r.Parts) {
 		return fmt.Errorf("%d of %d parts are stored: %w", len(parts), len(r.Parts), ErrInvalidPart)
 	}
@@ -89,7 +91,7 @@ func (r *Complete) checkParts(u cairn.Upload, parts []cairn.Part) error {
 		switch {
 		case named.Number != p.Number || named.ETag != p.ETag:
 			broken.Rule = ErrInvalidPart
-		case p.Size < MinPartBytes && i < len(parts)-1:
+		case p.Size < minPart && i < len(parts)-1:
 			broken.Rule = ErrEntityTooSmall
 		default:
 			broken.Rule = checkNamed(u, named.Checksums, p.Checksums)

@@ -2,6 +2,7 @@ package object
 
 import (
 	"context"
+	"errors"
 
 	"cairn"
 	"cairn/meta"
@@ -17,8 +18,8 @@ func (s *Store) Delete(ctx context.Context, r meta.DeleteVersion) (meta.Deleted,
 	return d, s.explain(ctx, r.Ref.Bucket, err)
 }
 
-// DeleteMany is Delete for many versions of one bucket at once; results and errors by index. One failure does not stop the
-// others.
+// DeleteMany is Delete for many versions of one bucket at once, in few commits; results and errors by index. One failure does
+// not stop the others.
 func (s *Store) DeleteMany(ctx context.Context, rs []meta.DeleteVersion) ([]meta.Deleted, []error) {
 	out, errs := make([]meta.Deleted, len(rs)), make([]error, len(rs))
 	valid, at := make([]meta.DeleteVersion, 0, len(rs)), make([]int, 0, len(rs))
@@ -31,8 +32,17 @@ func (s *Store) DeleteMany(ctx context.Context, rs []meta.DeleteVersion) ([]meta
 		return out, errs
 	}
 	done, failed := s.cfg.Meta.DeleteVersions(ctx, valid)
+	var absent error // asked once: the bucket is the same for all
 	for j, i := range at {
 		out[i], errs[i] = done[j], failed[j]
+		if absent == nil {
+			errs[i] = s.explain(ctx, rs[i].Ref.Bucket, errs[i])
+		}
+		if errors.Is(errs[i], ErrNoSuchBucket) {
+			absent = errs[i]
+		} else if absent != nil && errors.Is(errs[i], cairn.ErrNotFound) {
+			errs[i] = absent
+		}
 	}
 	return out, errs
 }

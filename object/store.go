@@ -93,6 +93,7 @@ type Store struct {
 	profiles profiles
 	pins     pins
 	counters counters
+	minPart  int64 // MinPartBytes, less in tests that make many uploads
 }
 
 // New returns a store over a metadata service and a blob store. Its background work is in Run; puts of many bodies at once
@@ -101,7 +102,7 @@ func New(cfg Config) (*Store, error) {
 	if err := cfg.setDefaults(); err != nil {
 		return nil, err
 	}
-	s := &Store{cfg: cfg}
+	s := &Store{cfg: cfg, minPart: MinPartBytes}
 	s.hashers.lanes = &lanes{}
 	return s, nil
 }
