@@ -100,6 +100,10 @@ func (v *voter) start() error {
 		return &cairn.Error{Op: "meta.voter", Subject: v.dir, Err: corrupt(fmt.Sprintf("log ends at %d, state holds %d", last, v.st.at.index))}
 	}
 	v.log.conf = v.st.conf
+	if h := v.log.hard; h.GetCommit() < v.st.at.index {
+		// The commit index is not synced by itself; what the state has applied was committed.
+		v.log.setHard(&pb.HardState{Term: h.Term, Vote: h.Vote, Commit: new(v.st.at.index)})
+	}
 	rn, err := raft.NewRawNode(&raft.Config{
 		ID: v.id, ElectionTick: electionTicks, HeartbeatTick: heartbeatTicks,
 		Storage: v.log, Applied: v.st.at.index, AsyncStorageWrites: true,
