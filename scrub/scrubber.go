@@ -142,37 +142,53 @@ func (s *Scrubber) Reconcile(drive cairn.DriveID) {
 // Status tells what is going on and what was found.
 func (s *Scrubber) Status() Status { return s.progress.snapshot() }
 
-// Run scrubs until ctx ends.
+// Run scrubs until ctx ends: the slow deep scrub, passes and comparisons go on side by side, so that a pass over a large
+// store does not keep a drive that came back waiting.
 func (s *Scrubber) Run(ctx context.Context) error {
 	ctx = cairn.Background(ctx)
-	var slow sync.WaitGroup
-	slow.Go(func() { s.deepForever(ctx) })
-	defer slow.Wait()
-	defer s.endPass(errors.Join(cairn.ErrCanceled, context.Canceled))
+	var running sync.WaitGroup
+	defer running.Wait()
+	running.Go(func() { s.deepForever(ctx) })
+	running.Go(func() { s.passes(ctx) })
 	all := time.NewTimer(0)
 	defer all.Stop()
 	for {
-		var err error
+		pick := func(cairn.DriveID) bool { return true }
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-all.C:
-			err = s.reconcile(ctx, func(cairn.DriveID) bool { return true })
 			all.Reset(s.cfg.ReconcileEvery)
 		case id := <-s.returned:
 			ids := map[cairn.DriveID]bool{id: true}
 			for len(s.returned) > 0 {
 				ids[<-s.returned] = true
 			}
-			err = s.reconcile(ctx, func(id cairn.DriveID) bool { return ids[id] })
+			pick = func(id cairn.DriveID) bool { return ids[id] }
+		}
+		s.complain(ctx, "comparing slots", s.reconcile(ctx, pick))
+	}
+}
+
+// passes runs the passes that Start asks for. One that Run's end cuts short ends with ErrCanceled.
+func (s *Scrubber) passes(ctx context.Context) {
+	defer func() { s.endPass(&cairn.Error{Op: "scrub.pass", Err: cairn.ErrCanceled}) }()
+	for {
+		select {
+		case <-ctx.Done():
+			return
 		case <-s.start:
-			err = s.wholePass(ctx)
+			err := s.wholePass(ctx)
+			s.complain(ctx, "pass", err)
 			s.endPass(err)
 		}
-		if err != nil && ctx.Err() == nil {
-			s.progress.failed(err)
-			s.cfg.Logger.Warn("scrub did not come through", "err", err)
-		}
+	}
+}
+
+func (s *Scrubber) complain(ctx context.Context, what string, err error) {
+	if err != nil && ctx.Err() == nil {
+		s.progress.failed(err)
+		s.cfg.Logger.Warn("scrub did not come through", "what", what, "err", err)
 	}
 }
 
