@@ -103,6 +103,9 @@ func (p *pins) pinned(b cairn.BlobRef) bool {
 	return s.held[b] > 0
 }
 
+// Pinned tells whether somebody in this process is reading the blob: its shards must not be deleted, whoever refers to it.
+func (s *Store) Pinned(b cairn.BlobRef) bool { return s.pins.pinned(b) }
+
 // count returns how many blobs are pinned now.
 func (p *pins) count() (n int) {
 	for i := range p.shards {

@@ -10,6 +10,7 @@ import (
 // Status is what a Scrubber tells about itself. Its Progress is that of the pass under way or, between passes, of the last.
 type Status struct {
 	cairn.Progress
+	Passes   int64    `json:"passes"`   // that have ended since the process started
 	Findings Findings `json:"findings"` // since the process started
 	// Cycles counts how often the slow deep scrub has come around on a drive since the process started.
 	Cycles       int64     `json:"deep_cycles"`
@@ -56,6 +57,7 @@ func (p *progress) begin(now time.Time, shards, bytes int64) {
 func (p *progress) end(now time.Time, err error) {
 	p.update(func(s *Status) {
 		s.State, s.Finished = "idle", now
+		s.Passes++
 		s.TotalBlobs, s.TotalBytes = s.DoneBlobs, s.DoneBytes
 		if err != nil {
 			s.LastError = err.Error()
