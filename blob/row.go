@@ -10,7 +10,7 @@ import (
 )
 
 // aheadBytes bounds what a read fetches ahead of its writer, in bytes of buffers.
-const aheadBytes = 6 << 20
+const aheadBytes = 8 << 20
 
 // row is a range of shard data, the same on all slots, of which some slots' bytes are wanted. They are read, or computed
 // from any k others. The slots' reads run on goroutines of their own; whatever changes the row happens under r.mu.
@@ -84,8 +84,9 @@ func (r *blobReader) newRow(lo, n int64, want uint64) *row {
 		ready: make(chan struct{})}
 }
 
-// cost is the memory that the row can come to need: a buffer for every slot.
-func (row *row) cost() int64 { return int64(len(row.bufs)) * bufferBytes(row.n) }
+// cost is the memory that the row can come to need: a buffer for every slot, and one more for each that is computed while
+// a slow read still fills its own.
+func (row *row) cost() int64 { return int64(len(row.bufs)+row.r.g.M) * bufferBytes(row.n) }
 
 // fetch runs the rows that next plans through use, in order, some ahead. The memory for the first is waited for, more
 // rows are begun only if there is some.
