@@ -1,0 +1,154 @@
+package s3api
+
+import "net/http"
+
+// absence describes a sub-resource that Cairn does not serve: what a GET is told, in S3's own words for "not configured".
+type absence struct {
+	query string
+	name  string    // in operation names: "Get" + name
+	get   *apiError // what GET answers, or
+	doc   string    // the document of an empty configuration, without the XML header
+}
+
+func missing(code, message string) *apiError { return newError(http.StatusNotFound, code, message) }
+
+// bucketAbsences lists the sub-resources of buckets that are configured nowhere. A GET tells so as S3 does, a PUT is
+// NotImplemented, and a DELETE of what is not there succeeds.
+func bucketAbsences() []absence {
+	const ns = ` xmlns="` + xmlNamespace + `"`
+	noPolicy := missing("NoSuchBucketPolicy", "The bucket policy does not exist")
+	noConfig := missing("NoSuchConfiguration", "The specified configuration does not exist.")
+	return []absence{
+		{query: "policyStatus", name: "BucketPolicyStatus", get: noPolicy},
+		{query: "policy", name: "BucketPolicy", get: noPolicy},
+		{query: "cors", name: "BucketCors", get: missing("NoSuchCORSConfiguration", "The CORS configuration does not exist")},
+		{query: "lifecycle", name: "BucketLifecycleConfiguration",
+			get: missing("NoSuchLifecycleConfiguration", "The lifecycle configuration does not exist")},
+		{query: "website", name: "BucketWebsite",
+			get: missing("NoSuchWebsiteConfiguration", "The specified bucket does not have a website configuration")},
+		{query: "encryption", name: "BucketEncryption", get: missing("ServerSideEncryptionConfigurationNotFoundError",
+			"The server side encryption configuration was not found")},
+		{query: "replication", name: "BucketReplication",
+			get: missing("ReplicationConfigurationNotFoundError", "The replication configuration was not found")},
+		{query: "object-lock", name: "ObjectLockConfiguration", get: missing("ObjectLockConfigurationNotFoundError",
+			"Object Lock configuration does not exist for this bucket")},
+		{query: "publicAccessBlock", name: "PublicAccessBlock", get: missing("NoSuchPublicAccessBlockConfiguration",
+			"The public access block configuration was not found")},
+		{query: "ownershipControls", name: "BucketOwnershipControls", doc: `<OwnershipControls` + ns +
+			`><Rule><ObjectOwnership>BucketOwnerEnforced</ObjectOwnership></Rule></OwnershipControls>`},
+		{query: "accelerate", name: "BucketAccelerateConfiguration", doc: `<AccelerateConfiguration` + ns + `/>`},
+		{query: "requestPayment", name: "BucketRequestPayment", doc: `<RequestPaymentConfiguration` + ns +
+			`><Payer>BucketOwner</Payer></RequestPaymentConfiguration>`},
+		{query: "logging", name: "BucketLogging", doc: `<BucketLoggingStatus` + ns + `/>`},
+		{query: "notification", name: "BucketNotificationConfiguration", doc: `<NotificationConfiguration` + ns + `/>`},
+		{query: "analytics", name: "BucketAnalyticsConfiguration", get: noConfig},
+		{query: "inventory", name: "BucketInventoryConfiguration", get: noConfig},
+		{query: "metrics", name: "BucketMetricsConfiguration", get: noConfig},
+		{query: "intelligent-tiering", name: "BucketIntelligentTieringConfiguration", get: noConfig},
+	}
+}
+
+// absentOperations makes operations of what is not served, so that it is authorised, counted and answered like the rest.
+func absentOperations() []operation {
+	ops := []operation{
+		{name: "GetBucketAcl", action: "s3:GetBucketAcl", level: bucket, method: "GET", query: "acl", handle: (*call).getACL},
+		{name: "GetObjectAcl", action: "s3:GetObjectAcl", level: object_, method: "GET", query: "acl", handle: (*call).getACL},
+		{name: "PutBucketAcl", action: "s3:PutBucketAcl", level: bucket, method: "PUT", query: "acl", handle: (*call).putACL},
+		{name: "PutObjectAcl", action: "s3:PutObjectAcl", level: object_, method: "PUT", query: "acl", handle: (*call).putACL},
+	}
+	for _, a := range bucketAbsences() {
+		ops = append(ops,
+			operation{name: "Get" + a.name, action: "s3:Get" + a.name, level: bucket, method: "GET", query: a.query, handle: a.answer},
+			operation{name: "Put" + a.name, action: "s3:Put" + a.name, level: bucket, method: "PUT", query: a.query, handle: notServed(a.name)},
+			operation{name: "Delete" + a.name, action: "s3:Put" + a.name, level: bucket, method: "DELETE", query: a.query, handle: (*call).deleteNothing})
+	}
+	noLock := func(*call) error { return errInvalidRequest.with("Bucket is missing Object Lock Configuration") }
+	for _, o := range []struct {
+		method, query, name string
+		handle              func(*call) error
+	}{
+		{"GET", "retention", "GetObjectRetention", noLock}, {"PUT", "retention", "PutObjectRetention", noLock},
+		{"GET", "legal-hold", "GetObjectLegalHold", noLock}, {"PUT", "legal-hold", "PutObjectLegalHold", noLock},
+		{"PUT", "tagging", "PutObjectTagging", notServed("changing the tags of a stored object")},
+		{"DELETE", "tagging", "DeleteObjectTagging", notServed("changing the tags of a stored object")},
+		{"GET", "torrent", "GetObjectTorrent", notServed("BitTorrent")},
+		{"POST", "restore", "RestoreObject", notServed("restoring archived objects")},
+		{"POST", "select", "SelectObjectContent", notServed("S3 Select")},
+		{"PUT", "renameObject", "RenameObject", notServed("renaming objects")},
+	} {
+		ops = append(ops, operation{name: o.name, action: "s3:" + o.name, level: object_, method: o.method, query: o.query, handle: o.handle})
+	}
+	return ops
+}
+
+// answer is the GET of a sub-resource that is configured nowhere; the bucket must exist.
+func (a absence) answer(c *call) error {
+	if _, err := c.srv.cfg.Objects.Bucket(c.r.Context(), c.bucket); err != nil {
+		return err
+	}
+	if a.get != nil {
+		return a.get.with("", field{"BucketName", c.bucket})
+	}
+	return c.render(func(b []byte) []byte { return append(b, a.doc...) })
+}
+
+func notServed(what string) func(*call) error {
+	return func(c *call) error {
+		return errNotImplemented.with("Cairn does not serve " + what + ": nothing was changed.")
+	}
+}
+
+// deleteNothing removes a configuration that is not there.
+func (c *call) deleteNothing() error {
+	if _, err := c.srv.cfg.Objects.Bucket(c.r.Context(), c.bucket); err != nil {
+		return err
+	}
+	return c.noContent(http.StatusNoContent)
+}
+
+// getACL tells what is true of everything in a bucket: its owner has full control, and nobody else has any by ACL.
+func (c *call) getACL() error {
+	row, err := c.srv.cfg.Objects.Bucket(c.r.Context(), c.bucket)
+	if err != nil {
+		return err
+	}
+	if c.key != "" {
+		ref, err := c.ref()
+		if err != nil {
+			return err
+		}
+		if _, err := c.srv.cfg.Objects.Head(c.r.Context(), ref); err != nil {
+			return err
+		}
+	}
+	return c.render(func(b []byte) []byte {
+		b = append(b, `<AccessControlPolicy xmlns="`+xmlNamespace+`">`...)
+		b = appendOwner(b, "Owner", row.Owner)
+		b = append(b, `<AccessControlList><Grant><Grantee xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:type="CanonicalUser">`...)
+		b = appendElement(b, "ID", row.Owner)
+		b = appendElement(b, "DisplayName", row.Owner)
+		return append(b, `</Grantee><Permission>FULL_CONTROL</Permission></Grant></AccessControlList></AccessControlPolicy>`...)
+	})
+}
+
+// putACL accepts the canned ACLs that say what is true already.
+func (c *call) putACL() error {
+	if c.header("X-Amz-Acl") == "" {
+		return errACLNotSupported
+	}
+	if err := c.refuseUnserved(); err != nil {
+		return err
+	}
+	_, err := c.srv.cfg.Objects.Bucket(c.r.Context(), c.bucket)
+	if err == nil && c.key != "" {
+		ref, rerr := c.ref()
+		if rerr != nil {
+			return rerr
+		}
+		_, err = c.srv.cfg.Objects.Head(c.r.Context(), ref)
+	}
+	if err != nil {
+		return err
+	}
+	return c.noContent(http.StatusOK)
+}

@@ -1,0 +1,128 @@
+package s3api
+
+import (
+	"errors"
+	"net/http"
+	"time"
+
+	"cairn"
+	"cairn/s3api/sigv4"
+)
+
+// authenticate finds out who makes the request. A request without any credentials is anonymous: the verdict on the action
+// decides about it.
+func (c *call) authenticate() error {
+	presigned := sigv4.IsPresigned(c.query)
+	_, inHeader := c.r.Header["Authorization"]
+	var err error
+	switch {
+	case presigned && inHeader:
+		return errInvalidArgument.with("Only one auth mechanism allowed; only the X-Amz-Algorithm query parameter, " +
+			"Signature query string parameter or the Authorization header should be specified")
+	case presigned:
+		c.auth, err = sigv4.FromQuery(c.query, c.r.Header, c.srv.cfg.Region)
+	case inHeader:
+		c.auth, err = sigv4.FromHeader(c.r.Header, c.srv.cfg.Region)
+	case c.query.has("AWSAccessKeyId") || c.query.has("Signature"):
+		return errInvalidRequest.with("The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256.")
+	default:
+		return c.anonymous()
+	}
+	if err != nil {
+		return c.explainAuth(err)
+	}
+	return c.verify()
+}
+
+// anonymous notes the payload form of a request without signature: chunks cannot be signed by nobody.
+func (c *call) anonymous() error {
+	switch p := c.header("X-Amz-Content-Sha256"); p {
+	case sigv4.SignedChunks, sigv4.SignedTrailer:
+		return errAccessDenied
+	default:
+		c.auth.Payload = p
+	}
+	return nil
+}
+
+func (c *call) verify() error {
+	if err := c.auth.CheckTime(c.start); err != nil {
+		return c.explainAuth(err)
+	}
+	secret, who, err := c.srv.cfg.Identities.Lookup(c.auth.AccessKey)
+	switch {
+	case errors.Is(err, cairn.ErrNotFound), err == nil && c.auth.Token != "":
+		if c.auth.Token != "" {
+			return errInvalidToken.with("The provided token is malformed or otherwise invalid.")
+		}
+		return errInvalidAccessKey.with("", field{"AWSAccessKeyId", c.auth.AccessKey})
+	case err != nil:
+		return err
+	}
+	c.seed, err = c.srv.verifier.Verify(&c.auth, secret, &sigv4.Message{Method: c.r.Method, Path: c.path, RawPath: c.raw,
+		Query: c.query, Header: c.r.Header, Host: c.r.Host})
+	if err != nil {
+		return c.explainAuth(err)
+	}
+	c.who = who
+	if c.auth.Presigned {
+		c.hoist()
+	}
+	return nil
+}
+
+// hoist makes headers of the x-amz-… parameters of a presigned URL, as S3 does.
+func (c *call) hoist() {
+	for _, p := range sigv4.Hoisted(c.query) {
+		name := http.CanonicalHeaderKey(p.Key)
+		if _, sent := c.r.Header[name]; !sent {
+			c.r.Header[name] = []string{p.Value}
+		}
+	}
+}
+
+// explainAuth adds to a refusal what S3 tells its client.
+func (c *call) explainAuth(err error) error {
+	var e *sigv4.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	api := signatureError(e)
+	now := c.start.UTC().Format(time.RFC3339)
+	switch e.Reason {
+	case sigv4.Skewed:
+		return api.with("", field{"RequestTime", c.auth.Date}, field{"ServerTime", now},
+			field{"MaxAllowedSkewMilliseconds", itoa(sigv4.MaxSkew.Milliseconds())})
+	case sigv4.Expired:
+		return api.with("", field{"X-Amz-Expires", itoa(int64(c.auth.Expires / time.Second))},
+			field{"Expires", c.auth.Time.Add(c.auth.Expires).Format(time.RFC3339)}, field{"ServerTime", now})
+	case sigv4.WrongRegion:
+		return api.with("", field{"Region", c.srv.cfg.Region})
+	case sigv4.Mismatch:
+		return api.with("", field{"AWSAccessKeyId", c.auth.AccessKey}, field{"SignatureProvided", c.auth.Signature})
+	}
+	return api
+}
+
+// authorize asks whether the identity may do the operation's action, or another one in its place.
+func (c *call) authorize(action string) error {
+	if err := c.srv.cfg.Identities.Authorize(c.who, action, c.bucket, c.key); err != nil {
+		return err
+	}
+	return c.checkOwner(c.header("X-Amz-Expected-Bucket-Owner"), c.bucket)
+}
+
+// checkOwner refuses a bucket of another owner than the client expects.
+func (c *call) checkOwner(expected, bucket string) error {
+	if expected == "" || bucket == "" || c.op.name == "CreateBucket" {
+		return nil
+	}
+	b, err := c.srv.cfg.Objects.Bucket(c.r.Context(), bucket)
+	if err != nil {
+		return err
+	}
+	if b.Owner != expected {
+		return errAccessDenied
+	}
+	return nil
+}

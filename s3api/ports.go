@@ -1,0 +1,75 @@
+package s3api
+
+import (
+	"context"
+	"time"
+
+	"cairn"
+	"cairn/iam"
+	"cairn/meta"
+	"cairn/object"
+)
+
+// Objects is the store behind the frontend. *object.Store is one.
+type Objects interface {
+	BucketStore
+	VersionStore
+	UploadStore
+}
+
+// BucketStore is the part of Objects that keeps buckets.
+type BucketStore interface {
+	CreateBucket(ctx context.Context, b cairn.Bucket) (cairn.Bucket, error)
+	Bucket(ctx context.Context, name string) (cairn.Bucket, error)
+	Buckets(ctx context.Context) ([]cairn.Bucket, error)
+	DeleteBucket(ctx context.Context, name string) error
+	UpdateBucket(ctx context.Context, name string, change func(*cairn.Bucket) error) (cairn.Bucket, error)
+	List(ctx context.Context, r meta.List) (meta.Page, error)
+	ListVersions(ctx context.Context, r meta.ListVersions) (meta.VersionPage, error)
+}
+
+// VersionStore is the part of Objects that keeps versions.
+type VersionStore interface {
+	Put(ctx context.Context, r object.Put) (cairn.Version, error)
+	Open(ctx context.Context, ref meta.VersionRef) (*object.Object, error)
+	Head(ctx context.Context, ref meta.VersionRef) (cairn.Version, error)
+	Delete(ctx context.Context, r meta.DeleteVersion) (meta.Deleted, error)
+	DeleteMany(ctx context.Context, rs []meta.DeleteVersion) ([]meta.Deleted, []error)
+	Copy(ctx context.Context, r object.Copy) (cairn.Version, error)
+}
+
+// UploadStore is the part of Objects that keeps multipart uploads.
+type UploadStore interface {
+	CreateUpload(ctx context.Context, u cairn.Upload) (cairn.Upload, error)
+	Upload(ctx context.Context, bucket, key, id string) (cairn.Upload, error)
+	PutPart(ctx context.Context, r object.PutPart) (cairn.Part, error)
+	CopyPart(ctx context.Context, r object.CopyPart) (cairn.Part, error)
+	Parts(ctx context.Context, bucket, key, upload string, after, max int) ([]cairn.Part, bool, error)
+	Complete(ctx context.Context, r object.Complete) (cairn.Version, error)
+	Abort(ctx context.Context, bucket, key, upload string) error
+	ListUploads(ctx context.Context, r meta.ListUploads) (meta.UploadPage, error)
+}
+
+// Identities knows who may do what. *iam.Store is one.
+type Identities interface {
+	// Lookup returns the secret and identity of an access key; ErrNotFound if there is none.
+	Lookup(accessKey string) (secret string, id iam.Identity, err error)
+	// Authorize returns nil if the identity (the zero one is anonymous) may do the action, ErrForbidden otherwise. key is ""
+	// for actions on buckets, bucket too for actions on the account.
+	Authorize(id iam.Identity, action, bucket, key string) error
+}
+
+// Observer is told of every finished request. Observe is called by many goroutines and must not block.
+type Observer interface {
+	Observe(Observation)
+}
+
+// Observation is one finished request.
+type Observation struct {
+	Operation string // "GetObject" …; "" for a request that no operation was found for
+	Code      string // S3's error code, "" for success
+	Status    int    // HTTP status, 0 if the connection was cut
+	BytesIn   int64  // of the body
+	BytesOut  int64  // of the body
+	Duration  time.Duration
+}

@@ -1,0 +1,121 @@
+package s3api
+
+import (
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strings"
+
+	"cairn"
+)
+
+// maxBucketTags is S3's limit for buckets; objects have maxTags.
+const maxBucketTags = 50
+
+// tagConfig is the name of a bucket's tags among its sub-resources.
+const tagConfig = "tagging"
+
+type taggingDoc struct {
+	TagSet struct {
+		Tag []struct{ Key, Value string }
+	}
+}
+
+func (c *call) getObjectTagging() error {
+	ref, err := c.ref()
+	if err != nil {
+		return err
+	}
+	v, err := c.srv.cfg.Objects.Head(c.r.Context(), ref)
+	if err != nil {
+		return err
+	}
+	if v.DeleteMarker {
+		return errMethodNotAllowed.with("", field{"Method", c.r.Method}, field{"ResourceType", "DeleteMarker"})
+	}
+	c.setVersion(&v)
+	return c.render(func(b []byte) []byte { return appendTags(b, v.Tags) })
+}
+
+func appendTags(b []byte, tags map[string]string) []byte {
+	keys := make([]string, 0, len(tags))
+	for k := range tags {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	b = append(b, `<Tagging xmlns="`+xmlNamespace+`"><TagSet>`...)
+	for _, k := range keys {
+		b = append(b, "<Tag>"...)
+		b = appendElement(b, "Key", k)
+		b = appendElement(b, "Value", tags[k])
+		b = append(b, "</Tag>"...)
+	}
+	return append(b, "</TagSet></Tagging>"...)
+}
+
+func (c *call) getBucketTagging() error {
+	row, err := c.srv.cfg.Objects.Bucket(c.r.Context(), c.bucket)
+	if err != nil {
+		return err
+	}
+	stored, ok := row.Configs[tagConfig]
+	if !ok {
+		return missing("NoSuchTagSet", "The TagSet does not exist").with("", field{"BucketName", c.bucket})
+	}
+	var tags map[string]string
+	if err := json.Unmarshal([]byte(stored), &tags); err != nil {
+		return &cairn.Error{Op: "s3api.get bucket tagging", Subject: c.bucket, Err: cairn.ErrCorrupt}
+	}
+	return c.render(func(b []byte) []byte { return appendTags(b, tags) })
+}
+
+func (c *call) putBucketTagging() error {
+	if err := c.needDigest(); err != nil {
+		return err
+	}
+	doc, release, err := c.readDocument(maxSmallDocument)
+	if err != nil {
+		return err
+	}
+	defer release()
+	var d taggingDoc
+	if err := decodeXML(doc, "Tagging", &d); err != nil {
+		return err
+	}
+	tags := make(map[string]string, len(d.TagSet.Tag))
+	for _, t := range d.TagSet.Tag {
+		if _, twice := tags[t.Key]; twice {
+			return errInvalidTag.with("Cannot provide multiple Tags with the same key")
+		}
+		tags[strings.Clone(t.Key)] = strings.Clone(t.Value)
+	}
+	if err := checkTags(tags, maxBucketTags); err != nil {
+		return err
+	}
+	stored, err := json.Marshal(tags)
+	if err != nil {
+		return err
+	}
+	return c.configure(func(configs cairn.Configs) { configs[tagConfig] = string(stored) })
+}
+
+func (c *call) deleteBucketTagging() error {
+	return c.configure(func(configs cairn.Configs) { delete(configs, tagConfig) })
+}
+
+// configure changes a bucket's sub-resources in one commit and answers 204.
+func (c *call) configure(change func(cairn.Configs)) error {
+	_, err := c.srv.cfg.Objects.UpdateBucket(c.r.Context(), c.bucket, func(b *cairn.Bucket) error {
+		configs := make(cairn.Configs, len(b.Configs)+1)
+		for k, v := range b.Configs {
+			configs[k] = v
+		}
+		change(configs)
+		b.Configs = configs
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return c.noContent(http.StatusNoContent)
+}
