@@ -1,9 +1,12 @@
 package blob
 
 import (
+	"errors"
 	"io"
 	"sync/atomic"
 	"time"
+
+	"cairn/erasure"
 )
 
 const (
@@ -19,18 +22,27 @@ const (
 // hotRun is the quick way: one goroutine reads a piece and writes it, and again. The caller watches it, since a read from
 // a hung drive may never return: then it takes over, and the goroutine touches neither w nor the reader again.
 type hotRun struct {
-	r    *blobReader
-	w    io.Writer
-	pos  int64 // next byte to be written; belongs to the goroutine while busy, to the caller once that is taken or done
-	end  int64
-	buf  *strip
-	slot atomic.Int32
+	r       *blobReader
+	w       io.Writer
+	pos     int64 // next byte to be written; belongs to the goroutine while busy, to the caller once that is taken or done
+	end     int64
+	buf     *strip
+	units   []*strip // of a stripe that is decoded, by slot
+	strikes int      // cold reads so far
+	slot    atomic.Int32
 	// busy is 0, or the time since when a read is under way, or taken.
 	busy atomic.Int64
 	done chan error
 }
 
 const taken = -1
+
+var (
+	// errLeave ends a run before the end: the rest is for rows, or somebody took over.
+	errLeave = errors.New("not the quick way")
+	// errAgain says that something was learned about a slot, by which to try the same bytes once more.
+	errAgain = errors.New("read failed")
+)
 
 // hot copies from pos on until the end, an obstacle, or coldness; it returns how far it came. An error is the writer's or
 // the context's.
@@ -48,6 +60,14 @@ func (r *blobReader) hot(pos, end int64, w io.Writer) (int64, error) {
 		defer r.s.late.Done()
 		err := h.run(size)
 		h.buf.release()
+		for _, u := range h.units {
+			if u != nil {
+				u.release()
+			}
+		}
+		if err == errLeave {
+			err = nil
+		}
 		h.done <- err
 	}()
 	return h.watch()
@@ -55,40 +75,121 @@ func (r *blobReader) hot(pos, end int64, w io.Writer) (int64, error) {
 
 // run copies piece by piece.
 func (h *hotRun) run(size int64) error {
-	r, strikes := h.r, 0
 	for h.pos < h.end {
-		span := r.g.Locate(h.pos, h.end)
-		p := h.buf.b[:min(span.Len, size)]
-		st := r.state(span.Slot)
-		if st.health != slotGood {
-			return nil
+		span := h.r.g.Locate(h.pos, h.end)
+		var err error
+		if h.r.state(span.Slot).health == slotGood {
+			err = h.direct(span, size)
+		} else {
+			err = h.decode()
 		}
-		start := r.s.drives.now()
-		h.slot.Store(int32(span.Slot))
-		h.busy.Store(start)
-		err := r.s.shards.ReadAt(r.ctx, st.drive, r.shard(span.Slot), p, span.Off)
-		if !h.busy.CompareAndSwap(start, 0) {
-			st.stat.stuckReads.Add(-1)
-			return nil // taken over: nobody listens
-		}
-		if err != nil {
-			r.failed(span.Slot, st.drive, err)
-			return r.ctx.Err()
-		}
-		took := time.Duration(r.s.drives.now() - start)
-		r.learn(st.stat, took)
-		if _, err := h.w.Write(p); err != nil {
+		if err != nil && err != errAgain {
 			return err
-		}
-		h.pos += int64(len(p))
-		if took > coldBase+time.Duration(len(p)/coldRate) {
-			if strikes++; strikes >= coldReads {
-				r.cold = true
-				return nil
-			}
 		}
 	}
 	return nil
+}
+
+// direct copies bytes as they lie in one shard.
+func (h *hotRun) direct(span erasure.Span, size int64) error {
+	p := h.buf.b[:min(span.Len, size)]
+	if err := h.read(span.Slot, p, span.Off); err != nil {
+		return err
+	}
+	_, err := h.w.Write(p)
+	h.pos += int64(len(p))
+	return err
+}
+
+// read fills p, unless the shard is bad, its drive slow, or both cores have better things to do than to wait for disks.
+func (h *hotRun) read(slot int, p []byte, off int64) error {
+	if h.strikes >= coldReads {
+		h.r.cold = true
+		return errLeave
+	}
+	r, st := h.r, h.r.state(slot)
+	start := r.s.drives.now()
+	h.slot.Store(int32(slot))
+	h.busy.Store(start)
+	err := r.s.shards.ReadAt(r.ctx, st.drive, r.shard(slot), p, off)
+	if !h.busy.CompareAndSwap(start, 0) {
+		st.stat.stuckReads.Add(-1)
+		return errLeave // taken over: nobody listens
+	}
+	if err != nil {
+		r.failed(slot, st.drive, err)
+		if err := r.ctx.Err(); err != nil {
+			return err
+		}
+		return errAgain
+	}
+	took := time.Duration(r.s.drives.now() - start)
+	r.learn(st.stat, took)
+	if took > coldBase+time.Duration(len(p)/coldRate) {
+		h.strikes++
+	}
+	return nil
+}
+
+// decode copies the rest of a stripe of which some unit cannot be read: k others are read one after the other into
+// buffers that the next stripe uses again, so that they stay in the cache.
+func (h *hotRun) decode() error {
+	r := h.r
+	row := r.plan(h.pos, h.end)
+	r.mu.Lock()
+	good, _ := row.candidates()
+	r.mu.Unlock()
+	from := order(good, row.want)
+	if len(from) < r.g.K {
+		return errLeave
+	}
+	units, marks := make([][]byte, r.g.Width()), make([]bool, r.g.Width())
+	for _, slot := range from[:r.g.K] {
+		if !h.unit(slot, row.n) {
+			return errLeave
+		}
+		units[slot] = h.units[slot].b[:row.n]
+		if err := h.read(slot, units[slot], row.lo); err != nil {
+			return err
+		}
+	}
+	for _, p := range row.out {
+		if len(units[p.slot]) == 0 {
+			if !h.unit(p.slot, row.n) {
+				return errLeave
+			}
+			units[p.slot], marks[p.slot] = h.units[p.slot].b[:0:row.n], true
+		}
+	}
+	if err := r.code.Reconstruct(units, marks); err != nil {
+		return err
+	}
+	for _, p := range row.out {
+		if _, err := h.w.Write(units[p.slot][p.lo:p.hi]); err != nil {
+			return err
+		}
+		h.pos += p.hi - p.lo
+	}
+	return nil
+}
+
+// unit provides a slot's buffer for n bytes, if there is memory for it now.
+func (h *hotRun) unit(slot int, n int64) bool {
+	if h.units == nil {
+		h.units = make([]*strip, h.r.g.Width())
+	}
+	if u := h.units[slot]; u != nil {
+		if int64(len(u.b)) >= n {
+			return true
+		}
+		h.units[slot] = nil
+		u.release()
+	}
+	if !h.r.s.reads.try(bufferBytes(n)) {
+		return false
+	}
+	h.units[slot] = h.r.s.pool.get(n, h.r.s.reads)
+	return true
 }
 
 // learn keeps a read's time for the hedging of later ones.
