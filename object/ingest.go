@@ -70,7 +70,7 @@ func (s *Store) ingestBlobs(ctx context.Context, b body, h *hasher, st *stored) 
 		case ended:
 			return s.ingestShort(ctx, b, (*head)[:n], h, st)
 		}
-		b.r = io.MultiReader(bytes.NewReader(*head), b.r)
+		b.r = io.MultiReader(bytes.NewReader(*head), cutOff{b.r})
 	}
 	return s.putBlobs(ctx, b, h, st)
 }
@@ -87,6 +87,18 @@ func (s *Store) ingestShort(ctx context.Context, b body, p []byte, h *hasher, st
 	}
 	b.r, b.size = bytes.NewReader(p), int64(len(p))
 	return s.putBlobs(ctx, b, h, st)
+}
+
+// cutOff keeps a reader's own io.ErrUnexpectedEOF apart from the one that io.ReadFull makes of a short read: of a body of
+// unknown size the one means that it was cut off, the other that it has ended.
+type cutOff struct{ r io.Reader }
+
+func (c cutOff) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	if err == io.ErrUnexpectedEOF {
+		err = fmt.Errorf("the body was cut off: %w", err)
+	}
+	return n, err
 }
 
 func (s *Store) putBlobs(ctx context.Context, b body, h *hasher, st *stored) (err error) {
