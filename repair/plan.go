@@ -48,11 +48,15 @@ type plan struct {
 type world struct {
 	rows    []cairn.Damage
 	volumes map[cairn.VolumeID]cairn.Volume
+	stats   map[cairn.VolumeID]stats // of volumes with a slot to be rebuilt
 	drives  map[cairn.DriveID]cairn.Drive
 	replace func(v cairn.Volume, slot uint8) (cairn.DriveID, bool)
 	// blocked tells that a row failed lately and is to be left alone for now.
 	blocked func(cairn.ShardID) bool
 }
+
+// stats is how much a volume holds.
+type stats struct{ blobs, bytes int64 }
 
 // makePlan decides what to repair, and in which order: fewest spare shards first, then age.
 func makePlan(w world) plan {
@@ -143,14 +147,14 @@ func (w world) planSlots(p *plan, v cairn.Volume, rows []cairn.Damage, spare int
 		d, known := w.drives[v.Slots[slot]]
 		back, wasKnown := w.drives[r.Drive]
 		switch {
-		case w.blocked(r.Shard):
-			p.waiting["failed lately, will be tried again"]++
 		case spare < 0 && wasKnown && r.Drive != v.Slots[slot] && !back.Retired && back.State.Readable():
 			// Too little is left to fill the slot, and its former drive has come back with what it holds.
 			p.jobs = append(p.jobs, job{do: swap, volume: v, spare: spare, found: r.Found, rows: []cairn.Damage{r}, to: r.Drive})
+		case w.blocked(r.Shard):
+			p.waiting["failed lately, will be tried again"]++
 		case known && !d.Retired && d.State.Writable():
 			filling = append(filling, r)
-		case spare < 0 && (!known || d.Retired):
+		case spare < 0 && (!known || d.Retired) && w.stats[v.ID].blobs > 0:
 			// Swapped away it could not be filled; left in place it is rescued should the drive come back after all.
 			p.waiting[fmt.Sprintf("too few shards are left unless lost drives return (%d more needed)", -spare)]++
 		default:

@@ -209,9 +209,7 @@ func (r *Repairer) round(ctx context.Context) (more bool, err error) {
 		return false, err
 	}
 	p := makePlan(w)
-	if err := r.account(ctx, len(w.rows), p); err != nil {
-		return false, err
-	}
+	r.account(w, p)
 	if len(p.jobs) == 0 {
 		return false, nil
 	}
@@ -236,67 +234,75 @@ func (r *Repairer) world(ctx context.Context) (world, error) {
 	if err != nil {
 		return world{}, err
 	}
-	w := world{rows: rows, volumes: map[cairn.VolumeID]cairn.Volume{}, drives: map[cairn.DriveID]cairn.Drive{},
-		replace: r.cfg.Drives.Replace}
+	w := world{rows: rows, volumes: map[cairn.VolumeID]cairn.Volume{}, stats: map[cairn.VolumeID]stats{},
+		drives: map[cairn.DriveID]cairn.Drive{}, replace: r.cfg.Drives.Replace, blocked: r.backOff(rows)}
 	for _, d := range r.cfg.Drives.Drives() {
 		w.drives[d.ID] = d
 	}
-	for _, row := range rows {
-		id := row.Shard.Volume
-		if _, ok := w.volumes[id]; ok {
-			continue
-		}
-		v, err := r.cfg.Meta.Volume(ctx, id)
-		if errors.Is(err, cairn.ErrNotFound) {
-			continue
-		}
-		if err != nil {
-			return world{}, err
-		}
-		w.volumes[id] = v
-	}
 	filling := map[cairn.ShardID]bool{}
 	for _, row := range rows {
+		if err := r.addVolume(ctx, &w, row); err != nil {
+			return world{}, err
+		}
 		if row.Kind == cairn.DamageSlot {
 			filling[row.Shard] = true
 		}
 	}
 	r.filling.Store(&filling)
-	now := time.Now()
-	live := make(map[cairn.ShardID]time.Time, len(r.notBefore))
+	return w, nil
+}
+
+// addVolume reads the volume of a row, and how much it holds if a slot is to be rebuilt, unless they are there already.
+func (r *Repairer) addVolume(ctx context.Context, w *world, row cairn.Damage) error {
+	id := row.Shard.Volume
+	if _, ok := w.volumes[id]; !ok {
+		v, err := r.cfg.Meta.Volume(ctx, id)
+		if errors.Is(err, cairn.ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		w.volumes[id] = v
+	}
+	if _, ok := w.stats[id]; ok || row.Kind != cairn.DamageSlot {
+		return nil
+	}
+	blobs, bytes, err := r.cfg.Meta.VolumeStats(ctx, id)
+	w.stats[id] = stats{blobs, bytes}
+	return err
+}
+
+// backOff forgets rows that are gone, and tells of the others whether they are to be left alone for now.
+func (r *Repairer) backOff(rows []cairn.Damage) func(cairn.ShardID) bool {
+	now, live := time.Now(), make(map[cairn.ShardID]time.Time, len(r.notBefore))
 	for _, row := range rows {
 		if t, ok := r.notBefore[row.Shard]; ok {
 			live[row.Shard] = t
 		}
 	}
-	r.notBefore = live // rows that are gone need no back-off
-	w.blocked = func(id cairn.ShardID) bool { return now.Before(live[id]) }
-	return w, nil
+	r.notBefore = live
+	return func(id cairn.ShardID) bool { return now.Before(live[id]) }
 }
 
 // account counts what the plan's jobs have still to do.
-func (r *Repairer) account(ctx context.Context, rows int, p plan) error {
+func (r *Repairer) account(w world, p plan) {
 	var blobs, bytes int64
 	for _, j := range p.jobs {
-		n := int64(len(j.rows))
 		switch j.do {
 		case mend:
 			blobs++ // its length is known once its turn has come
 		case fill, move:
-			count, size, err := r.cfg.Meta.VolumeStats(ctx, j.volume.ID)
-			if err != nil {
-				return err
-			}
 			c := r.cursors[j.volume.ID]
 			if !c.fits(&j) {
 				c = cursor{}
 			}
-			blobs += max(count-c.blobs, 0)
-			bytes += max(size-c.bytes, 0) / int64(j.volume.Profile.K) * n
+			all := w.stats[j.volume.ID]
+			blobs += max(all.blobs-c.blobs, 0)
+			bytes += max(all.bytes-c.bytes, 0) / int64(j.volume.Profile.K) * int64(len(j.rows))
 		}
 	}
-	r.progress.planned(time.Now(), rows, p, blobs, bytes)
-	return nil
+	r.progress.planned(time.Now(), len(w.rows), p, blobs, bytes)
 }
 
 // work does the first of the jobs, or several of them if they are blobs to mend, and returns how many it took on.

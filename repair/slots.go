@@ -10,8 +10,13 @@ import (
 	"cairn"
 )
 
-// maxPassErrors is how many blobs of one slice may fail before a pass over a volume is given up for now.
-const maxPassErrors = 16
+// overloadWait is how long a rebuild stands back when a drive's queues are full.
+const overloadWait = 200 * time.Millisecond
+
+const (
+	maxPassErrors = 16   // blobs of one slice that may fail to be reached before a pass is given up for now
+	maxPassLost   = 1024 // blobs of one slice that may be found lost
+)
 
 // cursor is how far a pass over a volume has come. It is valid for the same work at the same epoch only: a pass that
 // counts has seen every blob while the slots were where they are.
@@ -54,7 +59,8 @@ func (r *Repairer) swap(ctx context.Context, v cairn.Volume, slot uint8, to cair
 }
 
 // fill rebuilds what the drives of some slots lack, for a time slice, and resolves the rows when the pass is through.
-// A blob that cannot be rebuilt gets a row of its own, so that one bad blob does not keep the slot from being done.
+// A blob that is lost gets rows of its own, so that it does not keep the slot from being done. One whose shards merely
+// cannot be reached now keeps the slot open, to be tried again: the slot's row remembers which drive held it before.
 func (r *Repairer) fill(ctx context.Context, j *job, until time.Time) error {
 	targets := make([]target, len(j.rows))
 	for i, s := range j.slots() {
@@ -64,8 +70,12 @@ func (r *Repairer) fill(ctx context.Context, j *job, until time.Time) error {
 	if err != nil {
 		return err
 	}
-	if len(failed) > 0 {
-		if err := r.cfg.Meta.AddDamage(ctx, failed); err != nil {
+	for _, f := range failed {
+		if !errors.Is(f.err, cairn.ErrLost) {
+			delete(r.cursors, j.volume.ID) // a pass that counts leaves nothing out
+			return f.err
+		}
+		if err := r.cfg.Meta.AddDamage(ctx, f.findings(targets)); err != nil {
 			return err
 		}
 	}
@@ -94,7 +104,7 @@ func (r *Repairer) move(ctx context.Context, j *job, until time.Time) error {
 	}
 	if len(failed) > 0 {
 		delete(r.cursors, j.volume.ID)
-		return errors.New(failed[0].Note) // the drive that is away may hold what cannot be rebuilt: the slot stays
+		return failed[0].err // the drive that is away may hold what cannot be rebuilt: the slot stays
 	}
 	if !through {
 		return nil
@@ -104,9 +114,9 @@ func (r *Repairer) move(ctx context.Context, j *job, until time.Time) error {
 }
 
 // pass goes on with a pass over the volume's blobs until it is through or the slice ends. failed lists what could not be
-// rebuilt, as findings. It gives up with an error when much fails.
+// rebuilt. It gives up with an error when much fails.
 func (r *Repairer) pass(ctx context.Context, j *job, targets []target, how check, until time.Time) (
-	through bool, failed []cairn.Damage, err error) {
+	through bool, failed []failure, err error) {
 	c := r.cursors[j.volume.ID]
 	if !c.fits(j) {
 		c = cursor{do: j.do, slots: j.slots(), to: j.to, epoch: j.volume.Epoch}
@@ -121,8 +131,9 @@ func (r *Repairer) pass(ctx context.Context, j *job, targets []target, how check
 		if err != nil {
 			return false, nil, err
 		}
-		if len(failed) > maxPassErrors*len(targets) {
-			return false, nil, errors.New(failed[0].Note)
+		if tooMany(failed) {
+			delete(r.cursors, j.volume.ID)
+			return false, nil, failed[0].err
 		}
 		for _, row := range page[:done] {
 			c.after = row.Ref.Blob
@@ -142,7 +153,7 @@ func (r *Repairer) pass(ctx context.Context, j *job, targets []target, how check
 // rebuildPage rebuilds the blobs of a page in parallel, begins none after the slice has ended (but one at least), and
 // returns how many it began; all of those have ended.
 func (r *Repairer) rebuildPage(ctx context.Context, v cairn.Volume, page []cairn.BlobRow, targets []target, how check,
-	until time.Time) (done int, failed []cairn.Damage, err error) {
+	until time.Time) (done int, failed []failure, err error) {
 	var mu sync.Mutex
 	var written []cairn.BlobRef
 	var running sync.WaitGroup
@@ -161,7 +172,7 @@ func (r *Repairer) rebuildPage(ctx context.Context, v cairn.Volume, page []cairn
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
-				failed = append(failed, lacking(row, targets, err)...)
+				failed = append(failed, failure{row.Ref, err})
 			} else if n > 0 {
 				written = append(written, row.Ref)
 			}
@@ -188,15 +199,42 @@ func (r *Repairer) share(v cairn.Volume, row cairn.BlobRow) int64 {
 func (r *Repairer) rebuildTimed(ctx context.Context, v cairn.Volume, row cairn.BlobRow, targets []target, how check) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.BlobTimeout)
 	defer cancel()
-	return r.rebuild(ctx, v, row, targets, how)
+	for {
+		n, err := r.rebuild(ctx, v, row, targets, how)
+		if !errors.Is(err, cairn.ErrOverloaded) {
+			return n, err
+		}
+		select { // clients come first
+		case <-ctx.Done():
+			return n, err
+		case <-time.After(overloadWait):
+		}
+	}
 }
 
-// lacking makes findings of a blob whose rebuild failed.
-func lacking(row cairn.BlobRow, targets []target, err error) []cairn.Damage {
+// tooMany tells that going on is of no use now: much cannot be reached, or so much is lost that a row for each blob would
+// swamp the queue.
+func tooMany(failed []failure) bool {
+	lost := 0
+	for _, f := range failed {
+		if errors.Is(f.err, cairn.ErrLost) {
+			lost++
+		}
+	}
+	return len(failed)-lost > maxPassErrors || lost > maxPassLost
+}
+
+// failure is a blob that was not rebuilt, and why.
+type failure struct {
+	ref cairn.BlobRef
+	err error
+}
+
+func (f failure) findings(targets []target) []cairn.Damage {
 	found := make([]cairn.Damage, len(targets))
 	for i, t := range targets {
-		found[i] = cairn.Damage{Shard: cairn.ShardID{Volume: row.Ref.Volume, Blob: row.Ref.Blob, Slot: t.slot},
-			Kind: cairn.DamageMissing, Drive: t.drive, Found: time.Now(), By: "repair", Note: err.Error()}
+		found[i] = cairn.Damage{Shard: cairn.ShardID{Volume: f.ref.Volume, Blob: f.ref.Blob, Slot: t.slot},
+			Kind: cairn.DamageMissing, Drive: t.drive, Found: time.Now(), By: "repair", Note: f.err.Error()}
 	}
 	return found
 }

@@ -67,3 +67,13 @@ func (n *Node) State(id cairn.DriveID) cairn.DriveState {
 	}
 	return cairn.DriveMissing
 }
+
+// Restore puts drives back as they were reported before, by path.
+func (n *Node) Restore(was ...cairn.DriveStatus) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, w := range was {
+		i := slices.IndexFunc(n.drives, func(d cairn.DriveStatus) bool { return d.Path == w.Path })
+		n.drives[i] = w
+	}
+}
