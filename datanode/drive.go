@@ -13,7 +13,10 @@ import (
 	"cairn/internal/vfs"
 )
 
-const probeName = "probe"
+const (
+	probeName     = "probe"
+	maxRetryDelay = 30 * time.Second // between attempts to open a failing drive
+)
 
 // drive is one path, and the store that is open there, if any.
 type drive struct {
@@ -33,8 +36,10 @@ type drive struct {
 	replaced []cairn.DriveID
 	lock     io.Closer
 	place    [2]vfs.Info // of the directory and its segments directory when it was opened
-	retryAt  time.Time
+	usage    vfs.Usage   // when it was last looked at
+	retryAt  time.Time   // no attempt to open before
 	retries  int
+	readErrs errorWindow
 }
 
 func newDrive(cfg Config, c DriveConfig) *drive {
@@ -101,17 +106,12 @@ func (d *drive) status() cairn.DriveStatus {
 		ReadErrors: d.stats.readErrors.Load(), WriteErrors: d.stats.writeErrors.Load(),
 		Corruptions: d.stats.corruptions.Load(), ReadLatency: time.Duration(d.stats.readLatency.ns.Load()),
 		SyncLatency: time.Duration(d.stats.syncLatency.ns.Load())}
-	s, state := d.store, d.state
+	s, usage := d.store, d.usage
 	d.mu.RUnlock()
-	if s == nil {
-		return st
-	}
-	s.usage(&st)
-	if state.Readable() { // a drive that hangs would hang this, too
-		if usage, err := s.fs.StatFS(d.path); err == nil {
-			st.TotalBytes = usage.TotalBytes
-			st.FreeBytes += max(0, usage.FreeBytes-s.reserveBytes)
-		}
+	if s != nil {
+		s.usage(&st)
+		st.TotalBytes = usage.TotalBytes
+		st.FreeBytes += max(0, usage.FreeBytes-s.reserveBytes)
 	}
 	return st
 }
@@ -124,11 +124,11 @@ func (d *drive) open() {
 		if d.id != s.id && !d.id.IsZero() {
 			d.replaced = append(d.replaced, d.id)
 		}
-		d.store, d.lock, d.id, d.retries = s, lock, s.id, 0
+		d.store, d.lock, d.id = s, lock, s.id
 	} else {
 		d.retries++
-		d.retryAt = time.Now().Add(min(30*time.Second, d.cfg.PollEvery<<min(d.retries, 6)))
-		if absent(err) {
+		d.retryAt = time.Now().Add(min(maxRetryDelay, d.cfg.PollEvery<<min(d.retries, 6)))
+		if openFailure(err) == cairn.DriveMissing { // cheap to look at, and people wait for it
 			d.retryAt = time.Time{}
 		}
 	}
@@ -188,16 +188,21 @@ func (d *drive) openLocked() (*store, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !usage.ReadOnly {
+		if err := d.probe(); err != nil && !errors.Is(err, cairn.ErrFull) {
+			return nil, fmt.Errorf("probe: %w", err)
+		}
+	}
 	s, err := openStore(d.cfg, d.path, f, usage.ReadOnly, &d.stats, d.limits)
 	if err != nil {
 		return nil, err
 	}
 	place, err := d.look()
 	if err != nil {
-		return nil, errors.Join(err, s.close(d.cfg.HungAfter))
+		return nil, errors.Join(err, s.close(d.cfg.HungAfter, false))
 	}
 	d.mu.Lock()
-	d.place = place
+	d.place, d.usage = place, usage
 	d.mu.Unlock()
 	return s, nil
 }
@@ -233,8 +238,8 @@ func (d *drive) look() (place [2]vfs.Info, err error) {
 	return place, nil
 }
 
-// close closes the store, if one is open.
-func (d *drive) close() error {
+// close closes the store, if one is open; save asks for a checkpoint.
+func (d *drive) close(save bool) error {
 	d.mu.Lock()
 	s, lock := d.store, d.lock
 	d.store, d.lock = nil, nil
@@ -242,5 +247,5 @@ func (d *drive) close() error {
 	if s == nil {
 		return nil
 	}
-	return errors.Join(s.close(d.cfg.HungAfter), lock.Close())
+	return errors.Join(s.close(d.cfg.HungAfter, save), lock.Close())
 }

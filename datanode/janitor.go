@@ -1,10 +1,11 @@
 package datanode
 
 import (
+	"context"
 	"errors"
 	"time"
 
-	"cairn"
+	"golang.org/x/time/rate"
 )
 
 const janitorEvery = time.Second
@@ -14,38 +15,52 @@ func (s *store) janitor() {
 	defer s.wg.Done()
 	tick := time.NewTicker(janitorEvery)
 	defer tick.Stop()
-	last := time.Now()
+	limit := rate.NewLimiter(rate.Limit(s.cfg.CompactBytesPerSec), compactBurst)
+	saved := time.Now()
 	for {
 		select {
 		case <-s.bg.Done():
 			return
-		case now := <-tick.C:
-			if err := s.tidy(now.Sub(last) >= s.cfg.CheckpointEvery); err != nil && s.bg.Err() == nil {
-				s.log.Warn("housekeeping of a drive failed", "path", s.dir, "err", err)
-			}
-			if now.Sub(last) >= s.cfg.CheckpointEvery {
-				last = now
-			}
+		case <-tick.C:
+		}
+		save := time.Since(saved) >= s.cfg.CheckpointEvery
+		if save {
+			saved = time.Now()
+		}
+		if err := s.tidy(s.bg, limit, save); err != nil && s.bg.Err() == nil {
+			s.log.Warn("housekeeping of a drive failed", "path", s.dir, "err", err)
 		}
 	}
 }
 
-// tidy does what is to be done now.
-func (s *store) tidy(checkpoint bool) error {
+// tidy does what is to be done now: a checkpoint if asked for, recycling, and the compaction of one segment.
+func (s *store) tidy(ctx context.Context, limit *rate.Limiter, save bool) error {
 	if s.failure() != nil {
 		return nil
 	}
-	err := s.recycleIdle()
-	if s.hasChanges() && checkpoint {
-		w := s.limits.watchWrite(s.cfg.janitorNumber())
-		_, cerr := s.writeCheckpoint()
-		w.end()
-		if cerr != nil && !errors.Is(kindOf(cerr), cairn.ErrFull) {
-			cerr = s.writeFailed(cerr)
+	if save && s.hasChanges() {
+		if err := s.saveIndex(); err != nil {
+			return err
 		}
-		err = errors.Join(err, cerr)
 	}
-	return err
+	if err := s.recycleIdle(); err != nil {
+		return err
+	}
+	if found, err := s.compactWorst(ctx, limit); err != nil || !found {
+		return err
+	}
+	return s.recycleIdle()
+}
+
+// saveIndex writes a checkpoint while the store is in use.
+func (s *store) saveIndex() error {
+	w := s.limits.watchWrite(s.cfg.janitorNumber())
+	defer w.end()
+	_, err := s.writeCheckpoint()
+	if err != nil {
+		return s.writeFailed(err)
+	}
+	return nil
 }
 
 func (s *store) hasChanges() bool {

@@ -41,7 +41,7 @@ func (n *Node) Close() error {
 	errs := make([]error, len(n.drives))
 	var wg sync.WaitGroup
 	for i, d := range n.drives {
-		wg.Go(func() { errs[i] = d.close() })
+		wg.Go(func() { errs[i] = d.close(true) })
 	}
 	wg.Wait()
 	return errors.Join(errs...)

@@ -113,7 +113,7 @@ func (s *store) createSegment(need int64, privileged bool) (*segment, error) {
 	s.lastSegment++
 	id := s.lastSegment
 	s.mu.Unlock()
-	g, err := s.openSegment(id, vfs.Write|vfs.Create)
+	g, err := s.openSegment(id, vfs.Write|vfs.Create|vfs.Excl)
 	if err != nil {
 		return nil, err
 	}

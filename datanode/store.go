@@ -317,9 +317,10 @@ func (s *store) usage(st *cairn.DriveStatus) {
 	st.Shards = s.index.shards
 }
 
-// close ends the goroutines, writes a checkpoint if the store is sound, and closes all files. What is queued fails with
-// ErrUnavailable. It waits for operations under way no longer than patience; files of operations that hang on stay open.
-func (s *store) close(patience time.Duration) error {
+// close ends the goroutines, writes a checkpoint if asked to and if the store is sound, and closes all files. What is
+// queued fails with ErrUnavailable. It waits for operations under way no longer than patience; if they hang on, the files
+// stay open. No checkpoint must be asked for when the path may have become another directory.
+func (s *store) close(patience time.Duration, save bool) error {
 	s.cancel()
 	s.queue.close(errClosed)
 	s.pieces.close(errClosed)
@@ -327,7 +328,7 @@ func (s *store) close(patience time.Duration) error {
 		return &cairn.Error{Op: "datanode.close", Subject: s.dir, Err: fmt.Errorf("operations hang: %w", cairn.ErrUnavailable)}
 	}
 	var err error
-	if s.failure() == nil {
+	if save && s.failure() == nil {
 		err = s.checkpoint()
 	}
 	return errors.Join(err, s.closeFiles())
