@@ -1,0 +1,306 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/minio/minio-go/v7"
+
+	"cairn/admin"
+)
+
+const (
+	unit       = 256 << 10
+	stripe     = 4 * unit
+	blobLimit  = 64 << 20
+	headerPage = 4096 // the page before a shard's first data byte ends its record's header
+)
+
+// damageKind does one kind of harm to a shard, where its drive keeps it.
+type damageKind struct {
+	name string
+	do   func(f *os.File, s admin.Shard) error
+	// spills: other shards behind this one in the file are harmed too, so it is done to two drives only.
+	spills bool
+	// silent: a read of the shard's data need not notice, since the data is right; scrub must.
+	silent bool
+}
+
+func flipAt(off int64) func(f *os.File, s admin.Shard) error {
+	return func(f *os.File, s admin.Shard) error {
+		at := s.Offset + off
+		if off < 0 {
+			at = s.Offset + s.Length - 1
+		}
+		var b [1]byte
+		if _, err := f.ReadAt(b[:], at); err != nil {
+			return err
+		}
+		b[0] ^= 0x40
+		_, err := f.WriteAt(b[:], at)
+		return err
+	}
+}
+
+func truncateTo(part func(length int64) int64) func(f *os.File, s admin.Shard) error {
+	return func(f *os.File, s admin.Shard) error { return f.Truncate(s.Offset + part(s.Length)) }
+}
+
+var damageKinds = []damageKind{
+	{name: "first byte flipped", do: flipAt(0)},
+	{name: "middle byte flipped", do: func(f *os.File, s admin.Shard) error { return flipAt(s.Length/2)(f, s) }},
+	{name: "last byte flipped", do: flipAt(-1)},
+	{name: "truncated by one", do: truncateTo(func(n int64) int64 { return n - 1 }), spills: true},
+	{name: "truncated by half", do: truncateTo(func(n int64) int64 { return n / 2 }), spills: true},
+	{name: "truncated to nothing", do: truncateTo(func(int64) int64 { return 0 }), spills: true},
+	{name: "zeroed", do: func(f *os.File, s admin.Shard) error {
+		_, err := f.WriteAt(make([]byte, s.Length), s.Offset)
+		return err
+	}},
+	{name: "header broken", silent: true, do: func(f *os.File, s admin.Shard) error {
+		_, err := f.WriteAt(bytes.Repeat([]byte{0xff}, 64), s.Offset-headerPage)
+		return err
+	}},
+}
+
+// sizes of the matrix; 200 MiB joins once per role, not for every kind, to keep the run short.
+var matrixSizes = []int{0, 1, unit - 1, unit, unit + 1, stripe - 1, stripe, stripe + 1, blobLimit - 1, blobLimit, blobLimit + 1}
+
+// victim is one object with its original shards.
+type victim struct {
+	key    string
+	body   []byte
+	before admin.Object
+	bytes  map[string][]byte // shard, by blob and slot → its original bytes
+}
+
+// TestCorruptionMatrix (I2, I6): every kind of harm to a data and a parity shard of objects of every size. Reads are right
+// throughout; scrub finds what reads did not; what is rebuilt is byte for byte what was lost.
+func TestCorruptionMatrix(t *testing.T) {
+	s := start(t)
+	for n, kind := range damageKinds {
+		t.Run(kind.name, func(t *testing.T) {
+			s.t = t
+			sizes := matrixSizes
+			if n == 1 {
+				sizes = append(sizes[:len(sizes):len(sizes)], 200<<20)
+			}
+			for _, found := range []string{"read", "scrub"} {
+				if found == "scrub" {
+					sizes = matrixSizes[:9] // up to a whole blob: larger ones are several of the same
+				}
+				s.corruptAndHeal(kind, sizes, found)
+			}
+		})
+	}
+	s.t = t
+}
+
+// corruptAndHeal harms two shards of every blob of new objects, and lets a read or the scrubber find it.
+func (s *store) corruptAndHeal(kind damageKind, sizes []int, found string) {
+	s.t.Helper()
+	var victims []*victim
+	for i, size := range sizes {
+		v := &victim{key: fmt.Sprintf("%s/%s/%d", kind.name, found, size), body: content(uint64(i)<<20+uint64(size), size)}
+		s.mustPut(v.key, v.body)
+		v.before = s.show(v.key)
+		v.bytes = shardBytes(s.t, v.before)
+		victims = append(victims, v)
+	}
+	harmed := 0
+	drives := map[string]bool{}
+	for _, v := range victims {
+		for _, b := range v.before.Blobs {
+			harmed += s.harm(kind, b, drives)
+		}
+	}
+	if harmed == 0 {
+		s.t.Fatal("nothing was harmed: the test proves nothing")
+	}
+	if found == "scrub" {
+		if got := s.scrub(); got.Findings == 0 {
+			s.t.Errorf("scrub found nothing of %d harmed shards", harmed)
+		}
+	}
+	s.compare(victims, "harmed")
+	if found == "read" && kind.silent {
+		s.scrub()
+	}
+	if found == "read" && !kind.silent {
+		s.scrub() // a read takes data shards only: parity's harm is for scrub to find
+	}
+	s.waitHealthy(healWithin)
+	s.compare(victims, "healed")
+	for _, v := range victims {
+		after := s.show(v.key)
+		for name, b := range shardBytes(s.t, after) {
+			if !bytes.Equal(b, v.bytes[name]) {
+				s.t.Errorf("%s: shard %s is not rebuilt byte for byte", v.key, name)
+			}
+		}
+		if err := s.s3.RemoveObject(s.t.Context(), bucket, v.key, minio.RemoveObjectOptions{}); err != nil {
+			s.t.Error(err)
+		}
+	}
+}
+
+// harm damages one data and one parity shard of a blob. For kinds that spill over it keeps to the first two drives that it
+// was told of, which every blob has shards on.
+func (s *store) harm(kind damageKind, b admin.Blob, drives map[string]bool) (n int) {
+	s.t.Helper()
+	for _, role := range []string{"data", "parity"} {
+		for _, sh := range b.Shards {
+			if !kind.spills && sh.Role != role {
+				continue
+			}
+			if kind.spills && !drives[sh.DrivePath] && (len(drives) == 2 || sh.Role != role) {
+				continue
+			}
+			drives[sh.DrivePath] = true
+			s.harmShard(kind, sh)
+			n++
+			if !kind.spills {
+				break
+			}
+		}
+		if kind.spills && len(drives) == 2 {
+			break
+		}
+	}
+	return n
+}
+
+func (s *store) harmShard(kind damageKind, sh admin.Shard) {
+	s.t.Helper()
+	f, err := os.OpenFile(sh.Path, os.O_RDWR, 0)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if kind.spills && st.Size() <= sh.Offset {
+		return // cut off already, by a shard before it
+	}
+	if err := kind.do(f, sh); err != nil {
+		s.t.Fatalf("%s: %v", sh.Path, err)
+	}
+}
+
+// shardBytes reads every shard where it lies.
+func shardBytes(t *testing.T, o admin.Object) map[string][]byte {
+	t.Helper()
+	all := map[string][]byte{}
+	for i, b := range o.Blobs {
+		for _, sh := range b.Shards {
+			if sh.State != "ok" {
+				t.Fatalf("%s: shard %d.%d is %s: %s", o.Version.Key, i, sh.Slot, sh.State, sh.Error)
+			}
+			f, err := os.Open(sh.Path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := make([]byte, sh.Length)
+			_, err = f.ReadAt(p, sh.Offset)
+			f.Close()
+			if err != nil {
+				t.Fatalf("%s at %d: %v", sh.Path, sh.Offset, err)
+			}
+			all[strconv.Itoa(i)+"."+strconv.Itoa(int(sh.Slot))] = p
+		}
+	}
+	return all
+}
+
+func (s *store) mustPut(key string, body []byte) {
+	s.t.Helper()
+	_, err := s.s3.PutObject(s.t.Context(), bucket, key, bytes.NewReader(body), int64(len(body)),
+		minio.PutObjectOptions{DisableMultipart: true})
+	if err != nil {
+		s.t.Fatalf("put %s: %v", key, err)
+	}
+}
+
+// read returns what a key reads as.
+func (s *store) read(ctx context.Context, key string) ([]byte, error) {
+	o, err := s.s3.GetObject(ctx, bucket, key, minio.GetObjectOptions{})
+	if err != nil {
+		return nil, err
+	}
+	defer o.Close()
+	return io.ReadAll(o)
+}
+
+func (s *store) compare(victims []*victim, when string) {
+	s.t.Helper()
+	for _, v := range victims {
+		got, err := s.read(s.t.Context(), v.key)
+		if err != nil {
+			s.t.Errorf("%s: %s: %v", when, v.key, err)
+		} else if !bytes.Equal(got, v.body) {
+			s.t.Errorf("%s: WRONG BYTES: %s", when, v.key)
+		}
+	}
+}
+
+// TestBeyondRepair: with m+1 shards of a blob gone the answer is a clear error, never wrong bytes; nothing is deleted, and
+// other objects are as they were.
+func TestBeyondRepair(t *testing.T) {
+	s := start(t)
+	body := content(7, 3*stripe)
+	s.mustPut("lost", body)
+	s.mustPut("kept", content(8, stripe))
+	o := s.show("lost")
+	for _, sh := range o.Blobs[0].Shards[:3] {
+		s.harmShard(damageKinds[6], sh)
+	}
+	for range 2 { // before and after scrub and repair have had their turn
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		client, err := minio.NewCore(s.server.S3Addr, &minio.Options{Creds: s.credentials(), MaxRetries: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, _, _, err := client.GetObject(ctx, bucket, "lost", minio.GetObjectOptions{})
+		var got []byte
+		if err == nil {
+			got, err = io.ReadAll(r)
+			r.Close()
+		}
+		cancel()
+		if err == nil {
+			t.Fatalf("a lost object reads without an error, right: %t", bytes.Equal(got, body))
+		}
+		if !bytes.HasPrefix(body, got) {
+			t.Fatalf("WRONG BYTES before the error (%d of them)", len(got))
+		}
+		var resp minio.ErrorResponse
+		if errors.As(err, &resp) && resp.Code == "NoSuchKey" {
+			t.Fatalf("a lost object answers as if it had never been: %v", err)
+		}
+		s.scrub()
+	}
+	st := s.waitStatus(20*time.Second, "lost", func(st admin.Status) bool { return st.Health == admin.HealthLost })
+	if st.BlobsBySpare[-1] != 1 {
+		t.Errorf("got %v, want one blob one short", st.BlobsBySpare)
+	}
+	after := s.show("lost")
+	for i, sh := range after.Blobs[0].Shards[3:] {
+		if before := o.Blobs[0].Shards[3+i]; sh.State != "ok" || sh.Length != before.Length {
+			t.Errorf("a good shard of the lost blob is %s now, was %s", sh.State, before.State)
+		}
+	}
+	if got, err := s.read(t.Context(), "kept"); err != nil || !bytes.Equal(got, content(8, stripe)) {
+		t.Errorf("another object: %v", err)
+	}
+}
