@@ -136,9 +136,10 @@ func (r *ChunkReader) chunkHeader() int64 {
 		r.err = unexpected(err)
 		return 0
 	}
-	digits, ext, signed := bytes.Cut(bytes.TrimRight(line, "\r\n"), []byte(";chunk-signature="))
+	head, crlf := bytes.CutSuffix(line, []byte("\r\n"))
+	digits, ext, signed := bytes.Cut(head, []byte(";chunk-signature="))
 	size, ok := parseHex(digits)
-	if !ok || len(line) > maxChunkLine || signed != r.signed || signed && len(ext) != 64 {
+	if !ok || !crlf || len(line) > maxChunkLine || signed != r.signed || signed && len(ext) != 64 {
 		r.err = refuse(BadChunk, "a chunk's header is malformed")
 		return 0
 	}
