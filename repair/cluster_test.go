@@ -30,7 +30,7 @@ type cluster struct {
 	blobs *blob.Store
 	rep   *repair.Repairer
 	keep  *membership.Keeper
-	rand  *rand.Rand
+	rand  *rand.ChaCha8
 	kept  []stored
 }
 
@@ -49,7 +49,7 @@ func must(t *testing.T, err error) {
 
 func newCluster(t *testing.T, drives int) *cluster {
 	c := &cluster{t: t, node: membershiptest.NewNode(drives), meta: &membershiptest.Meta{}, disk: &blobtest.Memory{},
-		rand: rand.New(rand.NewPCG(1, 2))}
+		rand: rand.NewChaCha8([32]byte{1})}
 	c.disk.Fault = func(_ context.Context, call blobtest.Call) error { return c.driveFault(call) }
 	var err error
 	c.view, err = membership.New(membership.Config{Meta: c.meta, Node: c.node, Unit: unit})
@@ -102,9 +102,7 @@ func (c *cluster) run() (stop func()) {
 func (c *cluster) put(size int64) stored {
 	c.t.Helper()
 	data := make([]byte, size)
-	for i := range data {
-		data[i] = byte(c.rand.Uint32())
-	}
+	c.rand.Read(data)
 	for {
 		news, err := c.blobs.Put(c.t.Context(), cairn.BlobPut{Profile: profile, Size: size, Body: bytes.NewReader(data)})
 		must(c.t, err)

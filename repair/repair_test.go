@@ -404,7 +404,7 @@ func killedAt(t *testing.T, n int64, hurt func(*cluster)) (done bool) {
 	go func() { c.keep.Run(keepCtx); close(kept) }()
 	defer func() { stopKeeper(); <-kept; c.disk.Wait(); must(t, c.blobs.Close()) }()
 
-	for _, size := range []int64{1, 5 * unit, 20 * unit} {
+	for _, size := range []int64{1, 5 * unit} {
 		c.put(size)
 	}
 	c.settled()
