@@ -158,7 +158,9 @@ func (v *volumes) move(id cairn.VolumeID, slot int) (from, to cairn.DriveID) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	row := &v.rows[id-1]
-	v.cached[id] = *row
+	if _, ok := v.cached[id]; !ok {
+		v.cached[id] = *row
+	}
 	row.Slots = slices.Clone(row.Slots)
 	from, to = row.Slots[slot], cairn.NewID()
 	row.Slots[slot] = to

@@ -1,5 +1,3 @@
-// Package blobtest holds the conformance suite of blob.Shards: every implementation, in this process or across a
-// network, passes the same tests. It does not test durability, which only the owner of the disk can.
 package blobtest
 
 import (
@@ -26,7 +24,8 @@ type Keeper interface {
 	Fence(ctx context.Context, drive cairn.DriveID, volume cairn.VolumeID, epoch cairn.Epoch) error
 }
 
-// Shards runs the suite. open returns an implementation and the identity of an empty drive that it reaches.
+// Shards runs the conformance suite of blob.Shards: every implementation, in this process or across a network, passes
+// the same tests. It does not test durability, which only the owner of the disk can. open returns an implementation and the identity of an empty drive that it reaches.
 func Shards(t *testing.T, open func(t *testing.T) (blob.Shards, cairn.DriveID)) {
 	tests := []struct {
 		name string
