@@ -5,9 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"cairn"
+)
+
+const (
+	// settle is how long a look-up that saw a reference may take until it is known as a reader (Config.Held).
+	settle      = 2 * time.Second
+	maxSuspects = 10000 // judged at once
 )
 
 // round is one comparison of slots with what Meta expects of them.
@@ -16,8 +23,9 @@ type round struct {
 	pick     func(cairn.DriveID) bool
 	readable map[cairn.DriveID]bool
 	// mark is the orphan watermark: a blob below it that nothing refers to is never referred to again.
-	mark    cairn.BlobID
-	volumes map[cairn.VolumeID]cairn.Volume
+	mark      cairn.BlobID
+	volumes   map[cairn.VolumeID]cairn.Volume
+	suspected []suspect // at most maxSuspects and a page
 }
 
 // reconcile compares every slot that lies on one of the picked drives with what Meta expects of it, and then looks for
@@ -46,7 +54,7 @@ func (s *Scrubber) reconcile(ctx context.Context, pick func(cairn.DriveID) bool)
 			break
 		}
 	}
-	errs = append(errs, r.stale(ctx))
+	errs = append(errs, r.stale(ctx), r.judge(ctx))
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
@@ -113,7 +121,7 @@ func (r *round) shards(ctx context.Context, drive cairn.DriveID, v cairn.VolumeI
 
 func (r *round) compareSlot(ctx context.Context, v cairn.Volume, slot uint8, want []cairn.BlobRow, have []cairn.ShardInfo) error {
 	lacking, extra := compare(want, have)
-	return errors.Join(r.missing(ctx, v, slot, lacking), r.orphans(ctx, v.Slots[slot], extra))
+	return errors.Join(r.missing(ctx, v, slot, lacking), r.suspects(ctx, v.Slots[slot], extra))
 }
 
 // missing records the shards that are still wanted, and still not there, after a second look at both sides.
@@ -168,31 +176,57 @@ func (r *round) beingFilled(ctx context.Context, v cairn.VolumeID, slot uint8) (
 	return false, nil
 }
 
-// orphans hands shards to the sink that provably belong to nothing: below the watermark, which was committed before this
-// read of the references.
-func (r *round) orphans(ctx context.Context, drive cairn.DriveID, extra []cairn.ShardInfo) error {
-	var ids []cairn.ShardID
-	var refs []cairn.BlobRef
+// suspect is a shard that nothing seemed to ask for.
+type suspect struct {
+	drive cairn.DriveID
+	id    cairn.ShardID
+}
+
+// suspects notes shards that may be orphans: those below the watermark. They are judged together.
+func (r *round) suspects(ctx context.Context, drive cairn.DriveID, extra []cairn.ShardInfo) error {
 	for _, info := range extra {
 		if info.ID.Blob < r.mark {
-			ids = append(ids, info.ID)
-			refs = append(refs, cairn.BlobRef{Volume: info.ID.Volume, Blob: info.ID.Blob})
+			r.suspected = append(r.suspected, suspect{drive, info.ID})
 		}
 	}
-	if len(ids) == 0 {
+	if len(r.suspected) < maxSuspects {
 		return nil
+	}
+	return r.judge(ctx)
+}
+
+// judge hands the suspects to the sink that provably belong to nothing: they lie below the watermark, which was committed
+// before this read of the references. A look-up that saw the last reference just before has the settling time to make
+// itself known as a reader.
+func (r *round) judge(ctx context.Context) error {
+	suspected := r.suspected
+	r.suspected = nil
+	if len(suspected) == 0 {
+		return nil
+	}
+	refs := make([]cairn.BlobRef, len(suspected))
+	for i, s := range suspected {
+		refs[i] = cairn.BlobRef{Volume: s.id.Volume, Blob: s.id.Blob}
 	}
 	wanted, err := r.cfg.Meta.BlobRefs(ctx, refs)
 	if err != nil {
 		return err
 	}
-	var proven []cairn.ShardID
-	for i, id := range ids {
+	if !slices.Contains(wanted, false) {
+		return nil
+	}
+	wait(ctx, settle)
+	proven := map[cairn.DriveID][]cairn.ShardID{}
+	for i, s := range suspected {
 		if !wanted[i] && !r.cfg.Held(refs[i]) {
-			proven = append(proven, id)
+			proven[s.drive] = append(proven[s.drive], s.id)
 		}
 	}
-	return r.remove(ctx, drive, proven, func(st *Status) { st.Findings.Orphans += int64(len(proven)) })
+	var errs []error
+	for drive, ids := range proven {
+		errs = append(errs, r.remove(ctx, drive, ids, func(st *Status) { st.Findings.Orphans += int64(len(ids)) }))
+	}
+	return errors.Join(errs...)
 }
 
 func (r *round) remove(ctx context.Context, drive cairn.DriveID, ids []cairn.ShardID, count func(*Status)) error {

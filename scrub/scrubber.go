@@ -16,7 +16,8 @@ type Config struct {
 	Meta    Meta
 	Drives  Drives
 	Orphans Orphans
-	// Held tells that a reader still reads a blob that nothing refers to any more; its shards are left alone. nil: none do.
+	// Held tells that a reader still reads a blob (Length is not set) that nothing refers to any more; its shards are left
+	// alone. nil: none do.
 	Held func(cairn.BlobRef) bool
 	// Grace is the age from which a leased blob number can no longer be committed for the first time; default 24 h.
 	Grace time.Duration

@@ -45,7 +45,10 @@ func (r *round) staleSlot(ctx context.Context, drive cairn.DriveID, v cairn.Volu
 			return err
 		}
 		after = infos[len(infos)-1].ID.Blob
-		held, err := r.heldElsewhere(ctx, v.Slots[slot], infos)
+		held, released, err := r.sort(ctx, v.Slots[slot], infos)
+		if err == nil {
+			err = r.suspects(ctx, drive, released)
+		}
 		if err != nil {
 			return err
 		}
@@ -62,30 +65,28 @@ func (r *round) staleSlot(ctx context.Context, drive cairn.DriveID, v cairn.Volu
 	}
 }
 
-// heldElsewhere returns those of the shards that are superfluous: another drive holds them, verified just now, or their
-// blob was released for good.
-func (r *round) heldElsewhere(ctx context.Context, home cairn.DriveID, infos []cairn.ShardInfo) (ids []cairn.ShardID, err error) {
+// sort tells apart the shards of a slot that moved away: held are superfluous, since another drive was seen to hold them
+// whole; released belong to blobs that nothing refers to. The rest are to stay.
+func (r *round) sort(ctx context.Context, home cairn.DriveID, infos []cairn.ShardInfo) (
+	held []cairn.ShardID, released []cairn.ShardInfo, err error) {
 	refs := make([]cairn.BlobRef, len(infos))
 	for i, info := range infos {
 		refs[i] = cairn.BlobRef{Volume: info.ID.Volume, Blob: info.ID.Blob}
 	}
 	wanted, err := r.cfg.Meta.BlobRefs(ctx, refs)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for i, info := range infos {
 		switch {
 		case !wanted[i]:
-			if info.ID.Blob < r.mark && !r.cfg.Held(refs[i]) {
-				ids = append(ids, info.ID)
-			}
-		case !r.readable[home]:
-		case r.cfg.Drives.Verify(ctx, home, info.ID) == nil:
-			ids = append(ids, info.ID)
+			released = append(released, info)
+		case r.readable[home] && r.cfg.Drives.Verify(ctx, home, info.ID) == nil:
+			held = append(held, info.ID)
 		}
 		if ctx.Err() != nil {
-			return nil, ctx.Err()
+			return nil, nil, ctx.Err()
 		}
 	}
-	return ids, nil
+	return held, released, nil
 }
