@@ -43,7 +43,8 @@ type Config struct {
 	CompactDead        float64 // share of a segment that must be dead before it is compacted: 0.5
 	FreeSegments       int     // recycled segments that a drive keeps for reuse: 8
 
-	trustDisk bool // tests of the tests: planted bug, no checksum is compared
+	trustDisk    bool          // tests of the tests: a planted bug, no checksum is compared
+	janitorEvery time.Duration // 1 s; tests keep it from running by itself
 }
 
 // DriveConfig names one drive.
@@ -80,6 +81,7 @@ func (c Config) withDefaults() (Config, error) {
 	setDefault(&c.CompactBytesPerSec, 64<<20)
 	setDefault(&c.CompactDead, 0.5)
 	setDefault(&c.FreeSegments, 8)
+	setDefault(&c.janitorEvery, time.Second)
 	return c, c.validate()
 }
 

@@ -8,12 +8,10 @@ import (
 	"golang.org/x/time/rate"
 )
 
-const janitorEvery = time.Second
-
 // janitor recycles segments, compacts them and writes checkpoints, one thing at a time. It is one goroutine per store.
 func (s *store) janitor() {
 	defer s.wg.Done()
-	tick := time.NewTicker(janitorEvery)
+	tick := time.NewTicker(s.cfg.janitorEvery)
 	defer tick.Stop()
 	limit := rate.NewLimiter(rate.Limit(s.cfg.CompactBytesPerSec), compactBurst)
 	saved := time.Now()
@@ -103,8 +101,8 @@ func (s *store) recycle(g *segment) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err != nil {
-		g.recycling = false
-		return s.writeFailed(err)
+		// Half done, even for want of space: the file may be void or without a name, so nothing may rely on it any more.
+		return s.breakOff(err)
 	}
 	delete(s.segs, g.id)
 	for _, k := range g.dead {
