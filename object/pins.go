@@ -23,8 +23,16 @@ type pins struct {
 
 type pinShard struct {
 	mu   sync.Mutex
-	held map[cairn.BlobRef]int // readers by blob
+	held map[pinKey]int // readers by blob
 }
+
+// pinKey names a blob without its length, which scrub does not know.
+type pinKey struct {
+	volume cairn.VolumeID
+	blob   cairn.BlobID
+}
+
+func keyOf(b cairn.BlobRef) pinKey { return pinKey{b.Volume, b.Blob} }
 
 func (p *pins) shard(b cairn.BlobRef) *pinShard {
 	return &p.shards[uint64(b.Blob)%pinShards]
@@ -78,9 +86,9 @@ func (p *pins) pin(blobs []cairn.BlobRef) {
 		s := p.shard(b)
 		s.mu.Lock()
 		if s.held == nil {
-			s.held = make(map[cairn.BlobRef]int)
+			s.held = make(map[pinKey]int)
 		}
-		s.held[b]++
+		s.held[keyOf(b)]++
 		s.mu.Unlock()
 	}
 }
@@ -89,8 +97,8 @@ func (p *pins) unpin(blobs []cairn.BlobRef) {
 	for _, b := range blobs {
 		s := p.shard(b)
 		s.mu.Lock()
-		if s.held[b]--; s.held[b] == 0 {
-			delete(s.held, b)
+		if s.held[keyOf(b)]--; s.held[keyOf(b)] == 0 {
+			delete(s.held, keyOf(b))
 		}
 		s.mu.Unlock()
 	}
@@ -100,10 +108,11 @@ func (p *pins) pinned(b cairn.BlobRef) bool {
 	s := p.shard(b)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.held[b] > 0
+	return s.held[keyOf(b)] > 0
 }
 
-// Pinned tells whether somebody in this process is reading the blob: its shards must not be deleted, whoever refers to it.
+// Pinned tells whether somebody in this process is reading the blob (its Length does not matter): its shards must not be
+// deleted, whoever refers to it.
 func (s *Store) Pinned(b cairn.BlobRef) bool { return s.pins.pinned(b) }
 
 // count returns how many blobs are pinned now.
