@@ -49,6 +49,10 @@ type keyRange struct{ from, to []byte }
 // meant to conflict.
 func (b *Batch) Check(key []byte) { b.checks = append(b.checks, hashKey(key)) }
 
+// Touch makes the batch conflict with checks of key, without changing it: key stands for something wider, such as all
+// versions of an object.
+func (b *Batch) Touch(key []byte) { b.writes = append(b.writes, hashKey(key)) }
+
 // Put sets a key.
 func (b *Batch) Put(key, value []byte) {
 	b.op(opPut, key, value)

@@ -233,7 +233,8 @@ func (g *Group) logOnce(dir string, err error) {
 	}
 }
 
-func newVoterID() uint64 { return rand.Uint64()>>1 | 1 }
+// newVoterID draws an ID that was never used: random, and short enough for JSON's numbers.
+func newVoterID() uint64 { return rand.Uint64()>>11 | 1 }
 
 // bootstrap begins a new group, if nothing says that there is one. Voters count only once a home carries the group's mark:
 // a crash before the first mark leaves nothing that matters, and after it all voters are there.

@@ -1,0 +1,100 @@
+package replica
+
+import (
+	"cmp"
+	"slices"
+
+	"cairn"
+
+	"go.etcd.io/raft/v3"
+)
+
+// The states of a voter.
+const (
+	VoterUp      = "up"      // takes part
+	VoterJoining = "joining" // is being brought up to date, does not vote yet
+	VoterDown    = "down"    // belongs to the group and does not run here
+)
+
+// VoterStatus describes one member of the group.
+type VoterStatus struct {
+	ID      uint64        `json:"id"`
+	Drive   cairn.DriveID `json:"drive"` // zero while it does not run here
+	Path    string        `json:"path"`
+	State   string        `json:"state"`
+	Leader  bool          `json:"leader"`
+	Applied uint64        `json:"applied"`          // log index that its state holds
+	Durable uint64        `json:"durable"`          // log index that its flushed state holds
+	Match   uint64        `json:"match"`            // log index that the leader knows it to have
+	Log     int64         `json:"log_bytes"`        // of log segments that are full
+	Doubt   bool          `json:"doubtful"`         // votes again once it is up to date (its log was damaged at the end)
+	Term    uint64        `json:"term"`             // Raft's
+	Reason  string        `json:"reason,omitempty"` // why it does not run
+}
+
+// Status describes the group.
+type Status struct {
+	Voters  []VoterStatus `json:"voters"`
+	Wanted  int           `json:"wanted"`  // voters asked for
+	Leader  uint64        `json:"leader"`  // ID, 0 if there is none
+	Commits uint64        `json:"commits"` // log index of the leader's state
+}
+
+// Status describes the group as far as this process knows it, from memory.
+func (g *Group) Status() Status {
+	st := Status{Wanted: g.cfg.Voters}
+	lead, _ := g.leaderNow()
+	match := map[uint64]uint64{}
+	if lead != nil {
+		st.Leader, st.Commits = lead.id, lead.applied.Load()
+		lead.call(func(rn *raft.RawNode) {
+			for id, p := range rn.Status().Progress {
+				match[id] = p.Match
+			}
+		})
+	}
+	running := *g.voters.Load()
+	members := g.memberIDs(lead)
+	for _, v := range running {
+		if _, known := members[v.id]; !known {
+			members[v.id] = VoterJoining
+		}
+	}
+	for id, role := range members {
+		s := VoterStatus{ID: id, State: role, Match: match[id]}
+		if v := running[id]; v != nil {
+			s.Drive, s.Path, s.Leader = v.home.Drive, v.dir, v == lead
+			s.Applied, s.Durable, s.Term, s.Doubt = v.applied.Load(), v.durable.Load(), v.term.Load(), v.doubtful.Load()
+			s.Log, _ = v.log.Size()
+			if e := v.failure.Load(); e != nil {
+				s.State, s.Reason = VoterDown, (*e).Error()
+			}
+		} else {
+			s.State = VoterDown
+		}
+		st.Voters = append(st.Voters, s)
+	}
+	slices.SortFunc(st.Voters, func(a, b VoterStatus) int { return cmp.Compare(a.ID, b.ID) })
+	return st
+}
+
+// memberIDs returns the members' roles by the leader's configuration, or by any voter's if there is no leader.
+func (g *Group) memberIDs(lead *voter) map[uint64]string {
+	roles := make(map[uint64]string)
+	if lead == nil {
+		for _, v := range *g.voters.Load() {
+			lead = v
+		}
+	}
+	if lead == nil {
+		return roles
+	}
+	conf := lead.conf.Load()
+	for _, id := range conf.GetLearners() {
+		roles[id] = VoterJoining
+	}
+	for _, id := range slices.Concat(conf.GetVoters(), conf.GetVotersOutgoing()) {
+		roles[id] = VoterUp
+	}
+	return roles
+}

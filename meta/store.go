@@ -1,0 +1,123 @@
+// Package meta is the metadata service: buckets, versions, uploads, volumes, drives, damage and settings, as rows in a
+// replicated ordered store (meta/replica).
+//
+// Every operation is a file. One that changes something reads rows at the leader, decides, and commits a batch that takes
+// effect only if none of the rows it rests on has changed since (txn.go); on a conflict it decides again.
+//
+// Invariants:
+//   - a key's current version is one row in the family of current versions, unless its newest version is a delete marker:
+//     then there is no such row. All other versions and markers are rows of the family of older versions, newest first;
+//   - whoever changes any version of a key checks and touches the row of the current one, so it guards them all;
+//   - a blob's reference row counts the versions and parts that list it; the commit that releases the last one moves the
+//     blob to the outbox (garbage rows), and nothing else does;
+//   - a blob is referenced for the first time only above the orphan watermark and under its volume's present epoch;
+//   - statistics of buckets and volumes change in the same commit as what they count.
+//
+// It does not move or delete bytes, does not know which drive is alive, and does not authorise anybody.
+package meta
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"cairn"
+	"cairn/meta/replica"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// Config says how a Store runs. The zero value of each field means its default.
+type Config struct {
+	Cluster cairn.ClusterID
+	// Homes are the drive directories that may carry voters; SetHomes changes them later.
+	Homes []Home
+	// Voters is how many voters are wanted, an odd number up to 9; fewer run while fewer homes are usable. Default 1.
+	Voters int
+	// MustExist forbids to begin with empty metadata: set it when the cluster is known to be older than this start.
+	MustExist bool
+	Logger    *slog.Logger
+	// FS holds the homes. Default: the operating system's.
+	FS vfs.FS
+	// CacheBytes is the block cache of all voters of the process together. Default 48 MiB.
+	CacheBytes int64
+	// MemTableBytes is one voter's write buffer. Default 4 MiB.
+	MemTableBytes int
+	// Tick is Raft's unit of time. Default 50 ms.
+	Tick time.Duration
+}
+
+// Home is a directory that may carry a voter: Dir/meta.
+type Home = replica.Home
+
+// Store is the metadata of a cluster. Safe for concurrent use.
+type Store struct {
+	cfg    Config
+	groups *ranges
+	locks  keyLocks
+}
+
+// Open starts the voters that the homes hold, or begins anew if no home has ever carried metadata (unless MustExist). It
+// does not wait for a leader: Ready does. Errors: ErrInvalid, and those of the file system.
+func Open(cfg Config) (*Store, error) {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	g, err := replica.Open(replica.Config{
+		Cluster: cfg.Cluster, Voters: cfg.Voters, MustExist: cfg.MustExist, FS: cfg.FS, Logger: cfg.Logger,
+		CacheBytes: cfg.CacheBytes, MemTableBytes: cfg.MemTableBytes, Tick: cfg.Tick,
+	}, cfg.Homes)
+	if err != nil {
+		return nil, err
+	}
+	return &Store{cfg: cfg, groups: oneRange(g)}, nil
+}
+
+// SetHomes tells which directories may carry voters from now on. It returns at once.
+func (s *Store) SetHomes(homes []Home) {
+	for _, g := range s.groups.all() {
+		g.SetHomes(homes)
+	}
+}
+
+// Run keeps the voters: it opens those that appear, stops those whose home is lost, and seeds successors on other homes.
+func (s *Store) Run(ctx context.Context) error { return s.groups.all()[0].Run(ctx) }
+
+// Close stops the voters.
+func (s *Store) Close() error {
+	var errs []error
+	for _, g := range s.groups.all() {
+		errs = append(errs, g.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Ready waits until reads and writes would be answered. Errors: ErrQuorum (too few voters), ErrCanceled.
+func (s *Store) Ready(ctx context.Context) error {
+	for _, g := range s.groups.all() {
+		w, err := g.View(ctx)
+		if err != nil {
+			return fail("meta.ready", "", err)
+		}
+		w.Close()
+	}
+	return nil
+}
+
+// fail names operation and subject once.
+func fail(op, subject string, err error) error {
+	var named *cairn.Error
+	if err == nil || errors.As(err, &named) && named.Op == op {
+		return err
+	}
+	return &cairn.Error{Op: op, Subject: subject, Err: err}
+}
+
+func invalid(format string, args ...any) error {
+	return fmt.Errorf("%s: %w", fmt.Sprintf(format, args...), cairn.ErrInvalid)
+}
+
+func newRequestID() uint64 { return rand.Uint64() | 1 }
