@@ -2,7 +2,6 @@ package object
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"time"
 
@@ -21,7 +20,7 @@ func (s *Store) CreateBucket(ctx context.Context, b cairn.Bucket) (cairn.Bucket,
 // Bucket returns a bucket's record. ErrNoSuchBucket.
 func (s *Store) Bucket(ctx context.Context, name string) (cairn.Bucket, error) {
 	b, err := s.cfg.Meta.Bucket(ctx, name)
-	return b, noSuchBucket("object.bucket", name, err)
+	return b, explain(err)
 }
 
 // Buckets returns all buckets, by name.
@@ -31,7 +30,7 @@ func (s *Store) Buckets(ctx context.Context) ([]cairn.Bucket, error) { return s.
 func (s *Store) DeleteBucket(ctx context.Context, name string) error {
 	err := s.cfg.Meta.DeleteBucket(ctx, name)
 	s.profiles.forget(name)
-	return noSuchBucket("object.delete bucket", name, err)
+	return explain(err)
 }
 
 // UpdateBucket applies change to a bucket's record and commits it. change may run more than once. ErrNoSuchBucket, and
@@ -39,21 +38,13 @@ func (s *Store) DeleteBucket(ctx context.Context, name string) error {
 func (s *Store) UpdateBucket(ctx context.Context, name string, change func(*cairn.Bucket) error) (cairn.Bucket, error) {
 	b, err := s.cfg.Meta.UpdateBucket(ctx, name, change)
 	s.profiles.forget(name)
-	return b, err
+	return b, explain(err)
 }
 
 // Stats returns a bucket's counts.
 func (s *Store) Stats(ctx context.Context, bucket string) (meta.BucketStats, error) {
 	st, err := s.cfg.Meta.Stats(ctx, bucket)
-	return st, noSuchBucket("object.stats", bucket, err)
-}
-
-// noSuchBucket names what was not found where it can only have been the bucket.
-func noSuchBucket(op, name string, err error) error {
-	if err != nil && errors.Is(err, cairn.ErrNotFound) && !errors.Is(err, ErrNoSuchBucket) {
-		return fail(op, name, ErrNoSuchBucket)
-	}
-	return err
+	return st, explain(err)
 }
 
 const (

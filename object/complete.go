@@ -29,7 +29,7 @@ func (s *Store) Complete(ctx context.Context, r Complete) (cairn.Version, error)
 		If: r.If,
 	})
 	if err != nil {
-		return cairn.Version{}, s.noSuchUpload(ctx, r.Bucket, r.Upload, err)
+		return cairn.Version{}, explain(err)
 	}
 	s.counters.completes.Add(1)
 	return v, nil

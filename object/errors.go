@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"cairn"
+	"cairn/meta"
 )
 
 // Rules of S3 that a request can break, finer than the root kinds so that a frontend can name them. Each wraps one root
@@ -67,6 +68,25 @@ func (e *PartError) Error() string { return fmt.Sprintf("part %d: %v", e.Number,
 
 // Unwrap returns the rule.
 func (e *PartError) Unwrap() error { return e.Rule }
+
+// explain names what meta found wrong, in this package's words. What it adds to an error is the rule.
+func explain(err error) error {
+	var bucket *meta.BucketError
+	var upload *meta.UploadError
+	var part *meta.PartError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &bucket):
+		return fmt.Errorf("%w: %w", ErrNoSuchBucket, err)
+	case errors.As(err, &upload):
+		return fmt.Errorf("%w: %w", ErrNoSuchUpload, err)
+	case errors.As(err, &part):
+		// To meta this is a precondition; to clients, a mistake in the request.
+		return &PartError{Rule: ErrInvalidPart, Number: part.Number}
+	}
+	return err
+}
 
 // fail wraps a cause with an operation and its subject.
 func fail(op, subject string, cause error) error {

@@ -2,7 +2,6 @@ package object
 
 import (
 	"context"
-	"errors"
 
 	"cairn"
 	"cairn/meta"
@@ -15,7 +14,7 @@ func (s *Store) Delete(ctx context.Context, r meta.DeleteVersion) (meta.Deleted,
 		return meta.Deleted{}, err
 	}
 	d, err := s.cfg.Meta.DeleteVersion(ctx, r)
-	return d, s.explain(ctx, r.Ref.Bucket, err)
+	return d, explain(err)
 }
 
 // DeleteMany is Delete for many versions of one bucket at once, in few commits; results and errors by index. One failure does
@@ -32,17 +31,8 @@ func (s *Store) DeleteMany(ctx context.Context, rs []meta.DeleteVersion) ([]meta
 		return out, errs
 	}
 	done, failed := s.cfg.Meta.DeleteVersions(ctx, valid)
-	var absent error // asked once: the bucket is the same for all
 	for j, i := range at {
-		out[i], errs[i] = done[j], failed[j]
-		if absent == nil {
-			errs[i] = s.explain(ctx, rs[i].Ref.Bucket, errs[i])
-		}
-		if errors.Is(errs[i], ErrNoSuchBucket) {
-			absent = errs[i]
-		} else if absent != nil && errors.Is(errs[i], cairn.ErrNotFound) {
-			errs[i] = absent
-		}
+		out[i], errs[i] = done[j], explain(failed[j])
 	}
 	return out, errs
 }
@@ -50,30 +40,30 @@ func (s *Store) DeleteMany(ctx context.Context, rs []meta.DeleteVersion) ([]meta
 // List returns one page of a bucket's current versions.
 func (s *Store) List(ctx context.Context, r meta.List) (meta.Page, error) {
 	p, err := s.cfg.Meta.List(ctx, r)
-	return p, noSuchBucket("object.list", r.Bucket, err)
+	return p, explain(err)
 }
 
 // ListVersions returns one page of all of a bucket's versions and delete markers.
 func (s *Store) ListVersions(ctx context.Context, r meta.ListVersions) (meta.VersionPage, error) {
 	p, err := s.cfg.Meta.ListVersions(ctx, r)
-	return p, noSuchBucket("object.list versions", r.Bucket, err)
+	return p, explain(err)
 }
 
 // ListUploads returns one page of a bucket's open uploads.
 func (s *Store) ListUploads(ctx context.Context, r meta.ListUploads) (meta.UploadPage, error) {
 	p, err := s.cfg.Meta.ListUploads(ctx, r)
-	return p, noSuchBucket("object.list uploads", r.Bucket, err)
+	return p, explain(err)
 }
 
 // Upload returns an open upload. ErrNoSuchUpload, ErrNoSuchBucket.
 func (s *Store) Upload(ctx context.Context, bucket, key, id string) (cairn.Upload, error) {
 	u, err := s.cfg.Meta.Upload(ctx, bucket, key, id)
-	return u, s.noSuchUpload(ctx, bucket, id, err)
+	return u, explain(err)
 }
 
 // Parts returns up to max parts of an upload with numbers above after, and whether there are more. ErrNoSuchUpload,
 // ErrNoSuchBucket.
 func (s *Store) Parts(ctx context.Context, bucket, key, upload string, after, max int) ([]cairn.Part, bool, error) {
 	parts, more, err := s.cfg.Meta.Parts(ctx, bucket, key, upload, after, max)
-	return parts, more, s.noSuchUpload(ctx, bucket, upload, err)
+	return parts, more, explain(err)
 }

@@ -25,7 +25,7 @@ func (s *Store) Open(ctx context.Context, ref meta.VersionRef) (*Object, error) 
 	v, err := s.cfg.Meta.Version(ctx, ref)
 	if err != nil {
 		s.pins.leave(phase)
-		return nil, s.explain(ctx, ref.Bucket, err)
+		return nil, explain(err)
 	}
 	s.pins.pin(v.Layout.Blobs)
 	s.pins.leave(phase)
@@ -63,5 +63,5 @@ func (o *Object) Close() {
 // Head returns a version's row without opening it. The errors are those of Open.
 func (s *Store) Head(ctx context.Context, ref meta.VersionRef) (cairn.Version, error) {
 	v, err := s.cfg.Meta.Version(ctx, ref)
-	return v, s.explain(ctx, ref.Bucket, err)
+	return v, explain(err)
 }

@@ -110,7 +110,7 @@ func (s *Store) commit(ctx context.Context, r meta.PutVersion) (cairn.Version, e
 		// A slot moved between the write and the commit. The bytes have gone by, so only the client can send them again.
 		err = fail("object.put", r.Version.Bucket+"/"+r.Version.Key, staleWrite{err})
 	}
-	return cairn.Version{}, s.explain(ctx, r.Version.Bucket, err)
+	return cairn.Version{}, explain(err)
 }
 
 // staleWrite turns a stale epoch at the commit into ErrUnavailable: sent again, the write goes to the new slots.
@@ -122,15 +122,3 @@ func (e staleWrite) Error() string {
 
 // Unwrap returns ErrUnavailable.
 func (e staleWrite) Unwrap() error { return cairn.ErrUnavailable }
-
-// explain tells a missing bucket from a missing key or version, which are one kind to meta.
-func (s *Store) explain(ctx context.Context, bucket string, err error) error {
-	if err == nil || !errors.Is(err, cairn.ErrNotFound) || errors.Is(err, ErrNoSuchBucket) {
-		return err
-	}
-	if _, berr := s.cfg.Meta.Bucket(ctx, bucket); errors.Is(berr, cairn.ErrNotFound) {
-		s.profiles.forget(bucket)
-		return fail("object", bucket, ErrNoSuchBucket)
-	}
-	return err
-}

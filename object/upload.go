@@ -30,21 +30,12 @@ func (s *Store) CreateUpload(ctx context.Context, u cairn.Upload) (cairn.Upload,
 		return cairn.Upload{}, fail(op, u.Bucket+"/"+u.Key, ErrChecksumType)
 	}
 	made, err := s.cfg.Meta.CreateUpload(ctx, u)
-	return made, noSuchBucket(op, u.Bucket, err)
+	return made, explain(err)
 }
 
 // Abort drops an upload and its parts. ErrNoSuchUpload, ErrNoSuchBucket.
 func (s *Store) Abort(ctx context.Context, bucket, key, upload string) error {
-	return s.noSuchUpload(ctx, bucket, upload, s.cfg.Meta.AbortUpload(ctx, bucket, key, upload))
-}
-
-// noSuchUpload tells a missing bucket from a missing upload.
-func (s *Store) noSuchUpload(ctx context.Context, bucket, upload string, err error) error {
-	err = s.explain(ctx, bucket, err)
-	if err == nil || !errors.Is(err, cairn.ErrNotFound) || errors.Is(err, ErrNoSuchBucket) {
-		return err
-	}
-	return fail("object.upload", bucket+" "+upload, ErrNoSuchUpload)
+	return explain(s.cfg.Meta.AbortUpload(ctx, bucket, key, upload))
 }
 
 // PutPart stores one part of an upload, replacing one of the same number. The errors are those of Put, and ErrNoSuchUpload,
@@ -132,5 +123,5 @@ func (s *Store) commitPart(ctx context.Context, r meta.PutPart) (cairn.Part, err
 	if errors.Is(err, cairn.ErrStaleEpoch) {
 		return cairn.Part{}, fail("object.put part", r.Bucket+"/"+r.Key, staleWrite{err})
 	}
-	return cairn.Part{}, s.noSuchUpload(ctx, r.Bucket, r.Upload, err)
+	return cairn.Part{}, explain(err)
 }
