@@ -114,18 +114,18 @@ func (s *store) encodeCheckpoint() (b []byte, changes int64) {
 	putKey := func(k key) { put(uint64(k.volume), uint64(k.blob), uint64(k.slot)) }
 	b = append(make([]byte, 0, 4096+24*s.index.shards), checkpointMagic...)
 	put(s.seq, s.acked, uint64(s.lastSegment), uint64(len(s.segs)+len(s.free)))
-	putSegment := func(g *segment) {
+	putSegment := func(g *segment, sealed bool) {
 		put(uint64(g.id), uint64(g.generation), uint64(g.size), uint64(g.tail), uint64(g.scanFrom()))
-		put(map[bool]uint64{true: 1}[g.sealed], uint64(len(g.dead)))
+		put(map[bool]uint64{true: 1}[sealed], uint64(len(g.dead)))
 		for _, k := range g.dead {
 			putKey(k)
 		}
 	}
 	for _, g := range s.segs {
-		putSegment(g)
+		putSegment(g, g.sealed)
 	}
 	for _, g := range s.free {
-		putSegment(g)
+		putSegment(g, false) // it may be in use before the next checkpoint
 	}
 	put(uint64(len(s.index.groups)))
 	for g, l := range s.index.groups {

@@ -36,7 +36,9 @@ func everything() []step {
 	add(func(w *world) error { return w.delete(5, 14, 15, 30) }, (*world).tidy, put(32, 1, 90_000), put(33, 1, 90_000))
 	// A segment of its own for a large shard and much that dies, so that compaction has to stream.
 	add(put(40, 1, 100_000), put(41, 1, 200_000), put(42, 1, 100_000), put(43, 1, 100_000), put(44, 1, 100_000))
-	add(func(w *world) error { return w.delete(40, 42, 43) }, (*world).tidy, (*world).tidy, put(45, 1, 150_000))
+	add(func(w *world) error { return w.delete(40, 42, 43) }, (*world).tidy, (*world).tidy)
+	// A checkpoint that knows free segments, which are then used.
+	add(func(w *world) error { return w.store.saveIndex() }, put(45, 1, 150_000), put(46, 1, 400_000))
 	return steps
 }
 

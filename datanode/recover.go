@@ -433,14 +433,13 @@ func (r *recovery) finish() error {
 		return nil
 	}
 	for g := range r.scanned {
-		r.offer(g)
 		// A record may have been found in the page cache alone: sync before anyone relies on it.
 		if err := g.direct.Sync(); err != nil {
 			return err
 		}
 	}
-	for id, row := range r.snap.segments {
-		if g := r.segs[id]; g != nil && r.snap.clean && !row.sealed && row.generation == g.generation {
+	for _, g := range r.segs {
+		if r.scanned[g] || r.snap.clean && !r.snap.segments[g.id].sealed {
 			r.offer(g)
 		}
 	}
@@ -452,10 +451,14 @@ func (r *recovery) finish() error {
 	return nil
 }
 
-// offer makes g the segment to go on with if it has more room than what was offered before. Only segments whose end is
-// known qualify.
+// offer makes g, whose end is known, the segment to go on with if it has more room than what was offered before. One
+// that is empty is free.
 func (r *recovery) offer(g *segment) {
-	if r.active == nil || g.size-g.tail > r.active.size-r.active.tail {
+	switch {
+	case g.tail == pageSize && len(g.dead) == 0:
+		delete(r.segs, g.id)
+		r.free = append(r.free, g)
+	case r.active == nil || g.size-g.tail > r.active.size-r.active.tail:
 		r.active = g
 	}
 }
