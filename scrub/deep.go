@@ -166,12 +166,12 @@ func (s *Scrubber) deepForever(ctx context.Context) {
 			}
 			live += st.LiveBytes
 			read = s.deepStep(ctx, st.ID, places, limit) || read
+			if time.Since(lastSave) >= saveEvery {
+				s.savePlaces(ctx, places, saved)
+				lastSave = time.Now()
+			}
 		}
 		limit.SetLimit(rate.Limit(max(minDeepRate, float64(live)/s.cfg.Cycle.Seconds())))
-		if time.Since(lastSave) >= saveEvery {
-			s.savePlaces(ctx, places, saved)
-			lastSave = time.Now()
-		}
 		if !read {
 			wait(ctx, time.Second)
 		}
@@ -187,7 +187,7 @@ func wait(ctx context.Context, d time.Duration) {
 	}
 }
 
-const deepPage = 64 // shards of one drive before the next drive has its turn
+const deepPage = 16 // shards of one drive before the next drive has its turn
 
 // deepStep reads a page of one drive and reports whether it did: a drive that has come around rests.
 func (s *Scrubber) deepStep(ctx context.Context, drive cairn.DriveID, places map[cairn.DriveID]place, limit *rate.Limiter) bool {

@@ -1,0 +1,428 @@
+package scrub_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"cairn"
+	"cairn/blob"
+	"cairn/blob/blobtest"
+	"cairn/membership"
+	"cairn/membership/membershiptest"
+	"cairn/scrub"
+)
+
+var profile = cairn.Profile{K: 2, M: 1}
+
+// rig is a scrubber over four drives in memory; volumes take three of them.
+type rig struct {
+	t       *testing.T
+	node    *membershiptest.Node
+	meta    *membershiptest.Meta
+	disk    *blobtest.Memory
+	view    *membership.View
+	blobs   *blob.Store
+	scrub   *scrub.Scrubber
+	held    atomic.Pointer[cairn.BlobRef]
+	damaged atomic.Int64
+	rand    *rand.ChaCha8
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func newRig(t *testing.T) *rig {
+	r := &rig{t: t, node: membershiptest.NewNode(4), meta: &membershiptest.Meta{}, disk: &blobtest.Memory{},
+		rand: rand.NewChaCha8([32]byte{})}
+	r.disk.Fault = func(_ context.Context, call blobtest.Call) error {
+		if !r.node.State(call.Drive).Readable() {
+			return cairn.ErrUnavailable
+		}
+		return nil
+	}
+	var err error
+	r.view, err = membership.New(membership.Config{Meta: r.meta, Node: r.node, Unit: 64 << 10})
+	must(t, err)
+	r.blobs, err = blob.New(blob.Config{Shards: r.disk, Volumes: r.view})
+	must(t, err)
+	r.scrub = r.newScrubber()
+	return r
+}
+
+func (r *rig) newScrubber() *scrub.Scrubber {
+	s, err := scrub.New(scrub.Config{Meta: r.meta, Drives: drives{r}, Orphans: r.disk, Damaged: func() { r.damaged.Add(1) },
+		Held: func(ref cairn.BlobRef) bool {
+			held := r.held.Load()
+			return held != nil && held.Blob == ref.Blob && held.Volume == ref.Volume
+		}})
+	must(r.t, err)
+	return s
+}
+
+// drives is what scrub sees: shards from the memory disk, states from the node.
+type drives struct{ r *rig }
+
+func (d drives) Statuses() []cairn.DriveStatus {
+	all := d.r.node.Statuses()
+	for i := range all {
+		slots, err := d.r.disk.Slots(d.r.t.Context(), all[i].ID)
+		for _, s := range slots {
+			all[i].Shards += s.Shards
+			all[i].LiveBytes += s.Bytes
+		}
+		_ = err // a drive that cannot be read has nothing to count
+	}
+	return all
+}
+
+func (d drives) Slots(ctx context.Context, drive cairn.DriveID) ([]cairn.VolumeSlot, error) {
+	return d.r.disk.Slots(ctx, drive)
+}
+
+func (d drives) List(ctx context.Context, drive cairn.DriveID, v cairn.VolumeID, slot uint8, after cairn.BlobID, max int) (
+	[]cairn.ShardInfo, error) {
+	return d.r.disk.List(ctx, drive, v, slot, after, max)
+}
+
+func (d drives) Stat(ctx context.Context, drive cairn.DriveID, id cairn.ShardID) (cairn.ShardInfo, error) {
+	return d.r.disk.Stat(ctx, drive, id)
+}
+
+func (d drives) Verify(ctx context.Context, drive cairn.DriveID, id cairn.ShardID) error {
+	return d.r.disk.Verify(ctx, drive, id)
+}
+
+// run starts a scrubber and returns what stops it.
+func (r *rig) run(s *scrub.Scrubber) (stop func()) {
+	ctx, cancel := context.WithCancel(r.t.Context())
+	ended := make(chan struct{})
+	go func() { s.Run(ctx); close(ended) }()
+	return func() {
+		cancel()
+		<-ended
+		r.disk.Wait()
+		must(r.t, r.blobs.Close())
+	}
+}
+
+// write stores a blob without committing it.
+func (r *rig) write(size int) cairn.NewBlob {
+	r.t.Helper()
+	data := make([]byte, size)
+	r.rand.Read(data)
+	news, err := r.blobs.Put(r.t.Context(), cairn.BlobPut{Profile: profile, Size: int64(size), Body: bytes.NewReader(data)})
+	must(r.t, err)
+	return news[0]
+}
+
+func (r *rig) put(size int) cairn.BlobRef {
+	r.t.Helper()
+	n := r.write(size)
+	must(r.t, r.meta.Commit(r.t.Context(), "b/k", n))
+	return n.Ref
+}
+
+// shard returns a blob's shard in a slot and the drive of the slot.
+func (r *rig) shard(ref cairn.BlobRef, slot uint8) (cairn.DriveID, cairn.ShardID) {
+	v, err := r.meta.Volume(r.t.Context(), ref.Volume)
+	must(r.t, err)
+	return v.Slots[slot], cairn.ShardID{Volume: ref.Volume, Blob: ref.Blob, Slot: slot}
+}
+
+func (r *rig) has(ref cairn.BlobRef) (n int) {
+	for slot := range uint8(3) {
+		d, id := r.shard(ref, slot)
+		if _, b := r.disk.Shard(d, id); b != nil {
+			n++
+		}
+	}
+	return n
+}
+
+func (r *rig) pass() {
+	r.t.Helper()
+	must(r.t, r.scrub.Start().Wait(r.t.Context()))
+}
+
+func (r *rig) damage() []cairn.Damage {
+	rows, err := r.meta.Damage(r.t.Context(), 1<<20)
+	must(r.t, err)
+	return rows
+}
+
+func TestPassFindsDamage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		defer r.run(r.scrub)()
+		sound, flipped, dropped := r.put(300<<10), r.put(300<<10), r.put(300<<10)
+		r.pass()
+		if rows := r.damage(); len(rows) != 0 {
+			t.Fatalf("damage where there is none: %v", rows)
+		}
+		d, badID := r.shard(flipped, 2)
+		r.disk.Flip(d, badID, 100<<10)
+		d, lostID := r.shard(dropped, 0)
+		r.disk.Drop(d, lostID)
+		r.pass()
+		got := map[cairn.ShardID]cairn.DamageKind{}
+		for _, row := range r.damage() {
+			got[row.Shard] = row.Kind
+		}
+		if len(got) != 2 || got[badID] != cairn.DamageCorrupt || got[lostID] != cairn.DamageMissing {
+			t.Errorf("found %v; want %s corrupt and %s missing, nothing of %s", got, badID, lostID, sound)
+		}
+		if r.damaged.Load() == 0 {
+			t.Error("repair was not told")
+		}
+		s := r.scrub.Status()
+		if s.Findings.Corrupt != 1 || s.Findings.Missing != 1 || s.DoneBlobs != 8 || s.State != "idle" {
+			t.Errorf("status %+v; want one corrupt, one missing, eight shards read", s)
+		}
+	})
+}
+
+// What a drive that cannot be reached holds is unknown, not absent.
+func TestAbsentDriveProvesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		defer r.run(r.scrub)()
+		for range 4 {
+			r.put(100 << 10)
+		}
+		r.node.Set(1, cairn.DriveMissing)
+		r.pass()
+		if rows := r.damage(); len(rows) != 0 {
+			t.Errorf("damage was reported for a drive that is away: %v", rows)
+		}
+	})
+}
+
+// I4: a shard goes only when its blob can never be committed any more, nothing refers to it, and nobody reads it.
+func TestOrphansGoOnlyWithProof(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		defer r.run(r.scrub)()
+		kept := r.put(1)
+		orphan, late, released := r.write(100<<10).Ref, r.write(100<<10), r.put(100<<10)
+		r.meta.Release(released)
+		r.held.Store(&released)
+		r.pass()
+		time.Sleep(23 * time.Hour)
+		if r.has(orphan) != 3 || r.has(late.Ref) != 3 || r.has(released) != 3 {
+			t.Fatal("a shard was removed that could still be committed")
+		}
+		must(t, r.meta.Commit(t.Context(), "b/late", late))
+		time.Sleep(2 * time.Hour)
+		r.pass()
+		if n := r.has(orphan); n != 0 {
+			t.Errorf("%d shards of an orphan are left", n)
+		}
+		if r.has(kept) != 3 || r.has(late.Ref) != 3 {
+			t.Error("shards of committed blobs were removed")
+		}
+		if r.has(released) != 3 {
+			t.Error("shards were removed under a reader")
+		}
+		r.held.Store(nil)
+		r.pass()
+		if n := r.has(released); n != 0 {
+			t.Errorf("%d shards of a released blob are left", n)
+		}
+		if got := r.scrub.Status().Findings.Orphans; got != 6 {
+			t.Errorf("%d orphans counted, want 6", got)
+		}
+	})
+}
+
+// No answer to "does anything refer to it" is not a no.
+func TestNothingIsRemovedWithoutAnAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.meta.Fault = func(_ context.Context, op string) error {
+			if op == "BlobRefs" {
+				return cairn.ErrUnavailable
+			}
+			return nil
+		}
+		defer r.run(r.scrub)()
+		orphan := r.write(1).Ref
+		time.Sleep(30 * time.Hour)
+		if err := r.scrub.Start().Wait(t.Context()); !errors.Is(err, cairn.ErrUnavailable) {
+			t.Errorf("pass: %v, want ErrUnavailable", err)
+		}
+		if r.has(orphan) != 3 {
+			t.Error("a shard was removed though Meta did not answer")
+		}
+	})
+}
+
+// A blob that is released while its slots are compared is not missed.
+func TestReleasedMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		var ref atomic.Pointer[cairn.BlobRef]
+		r.meta.Fault = func(_ context.Context, op string) error {
+			if op == "BlobRefs" && ref.Load() != nil {
+				r.meta.Release(*ref.Load())
+			}
+			return nil
+		}
+		b := r.put(1)
+		d, id := r.shard(b, 1)
+		r.disk.Drop(d, id)
+		ref.Store(&b)
+		defer r.run(r.scrub)()
+		r.pass()
+		if rows := r.damage(); len(rows) != 0 {
+			t.Errorf("reported as missing: %v", rows)
+		}
+	})
+}
+
+// After a slot has moved, the drive that it left is emptied of what the new one was seen to hold, and of nothing else.
+func TestStaleShardsGoWhenHeldElsewhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		good, bad, lacking := r.put(10), r.put(10), r.put(10)
+		for bad.Volume != good.Volume {
+			bad = r.put(10)
+		}
+		for lacking.Volume != good.Volume {
+			lacking = r.put(10)
+		}
+		v, err := r.meta.Volume(t.Context(), good.Volume)
+		must(t, err)
+		to, ok := r.view.Replace(v, 0)
+		if !ok {
+			t.Fatal("no drive is free")
+		}
+		for _, ref := range []cairn.BlobRef{good, bad} {
+			h, b := r.disk.Shard(v.Slots[0], cairn.ShardID{Volume: ref.Volume, Blob: ref.Blob})
+			done := make(chan error)
+			r.disk.Append(t.Context(), to, &h, b, func(err error) { done <- err })
+			must(t, <-done)
+		}
+		r.disk.Flip(to, cairn.ShardID{Volume: bad.Volume, Blob: bad.Blob}, 3)
+		row := cairn.Damage{Shard: cairn.ShardID{Volume: v.ID}, Kind: cairn.DamageSlot}
+		must(t, r.meta.AddDamage(t.Context(), []cairn.Damage{row}))
+		_, err = r.meta.SwapSlot(t.Context(), cairn.SwapSlot{Volume: v.ID, Epoch: v.Epoch, Old: v.Slots[0], New: to})
+		must(t, err)
+		defer r.run(r.scrub)()
+		on := func(ref cairn.BlobRef) bool {
+			_, b := r.disk.Shard(v.Slots[0], cairn.ShardID{Volume: ref.Volume, Blob: ref.Blob})
+			return b != nil
+		}
+		r.pass()
+		if !on(good) || !on(bad) || !on(lacking) {
+			t.Error("shards were removed while the slot was being moved")
+		}
+		must(t, r.meta.ResolveDamage(t.Context(), []cairn.ShardID{row.Shard}))
+		r.pass()
+		if on(good) || !on(bad) || !on(lacking) {
+			t.Errorf("left on the old drive: held elsewhere %v, corrupt there %v, missing there %v; want only the last two",
+				on(good), on(bad), on(lacking))
+		}
+	})
+}
+
+func TestSlotThatLostMuchIsOneFinding(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		must(t, r.view.Refresh(t.Context()))
+		var refs []cairn.BlobRef
+		for range 1100 {
+			refs = append(refs, r.put(1))
+		}
+		d, id := r.shard(refs[0], 1)
+		r.disk.Wipe(d)
+		defer r.run(r.scrub)()
+		r.pass()
+		rows := r.damage()
+		i := slices.IndexFunc(rows, func(row cairn.Damage) bool { return row.Shard == cairn.ShardID{Volume: id.Volume, Slot: 1} })
+		if i < 0 || rows[i].Kind != cairn.DamageSlot || len(rows) > 200 {
+			t.Errorf("%d findings, the first: %v; want the slot %s.1 and few others", len(rows), rows[0], id.Volume)
+		}
+	})
+}
+
+// The slow scrub finds damage without being asked, and goes on where it stopped after a restart.
+func TestDeepScrubFindsByItselfAndResumes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		var refs []cairn.BlobRef
+		for range 40 {
+			refs = append(refs, r.put(8<<20))
+		}
+		d, id := r.shard(refs[39], 0)
+		r.disk.Flip(d, id, 1<<20)
+		stop := r.run(r.scrub)
+		time.Sleep(60 * time.Second) // of some 120 at the slowest rate
+		first := r.scrub.Status().DeepBytes
+		stop()
+		if first == 0 {
+			t.Fatal("nothing was read within a minute")
+		}
+		next := r.newScrubber()
+		defer r.run(next)()
+		for len(r.damage()) == 0 && time.Since(time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)) < time.Hour {
+			time.Sleep(time.Second + 3*time.Nanosecond)
+		}
+		if rows := r.damage(); len(rows) != 1 || rows[0].Shard != id {
+			t.Fatalf("damage %v, want %s", rows, id)
+		}
+		time.Sleep(5 * time.Minute)
+		all := 40 * int64(8<<20) / 2 * 3
+		if second := next.Status().DeepBytes; first+second > all+all/3 {
+			t.Errorf("read %d and then %d bytes of %d: it did not resume", first, second, all)
+		}
+	})
+}
+
+func TestReturnedDriveIsComparedAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		defer r.run(r.scrub)()
+		ref := r.put(1)
+		time.Sleep(10 * time.Second)
+		d, id := r.shard(ref, 1)
+		r.disk.Drop(d, id)
+		r.scrub.Reconcile(d)
+		time.Sleep(time.Second)
+		if rows := r.damage(); len(rows) != 1 || rows[0].Shard != id {
+			t.Errorf("damage %v, want %s", rows, id)
+		}
+	})
+}
+
+func TestPassEndsWithRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.meta.Fault = func(ctx context.Context, op string) error {
+			if op == "Volumes" && cairn.IsBackground(ctx) {
+				<-ctx.Done()
+			}
+			return nil
+		}
+		stop := r.run(r.scrub)
+		p := r.scrub.Start()
+		if r.scrub.Start() != p {
+			t.Error("a second Start did not join the pass")
+		}
+		time.Sleep(time.Second)
+		stop()
+		if err := p.Wait(t.Context()); !errors.Is(err, cairn.ErrCanceled) {
+			t.Errorf("pass that was cut short: %v, want ErrCanceled", err)
+		}
+	})
+}
