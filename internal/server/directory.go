@@ -31,6 +31,8 @@ type State struct {
 	// Named lists the drives that a person named (absolute paths): these are never created.
 	Named   []string      `json:"named,omitempty"`
 	Profile cairn.Profile `json:"profile"` // of new volumes
+	// Formatted: a write has succeeded once, so metadata exists; it is never begun anew on empty drives.
+	Formatted bool `json:"formatted"`
 }
 
 // DriveDir is one drive's directory.

@@ -1,0 +1,126 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+
+	"cairn"
+	"cairn/internal/server"
+)
+
+const (
+	// softMemoryBytes is where the garbage collector begins to work harder, unless GOMEMLIMIT says otherwise: caches and
+	// buffers are bounded well below it, so that the process stays under 512 MiB.
+	softMemoryBytes = 400 << 20
+	envS3Addr       = "127.0.0.1:9000"
+	envAdminAddr    = "127.0.0.1:9001"
+)
+
+// serverFlags are the flags of `cairn server`.
+type serverFlags struct {
+	data, profile, s3Addr, adminAddr, logLevel string
+	drives, voters                             int
+	named                                      []string
+}
+
+func serverCommand() *cobra.Command {
+	var f serverFlags
+	c := &cobra.Command{
+		Use:   "server",
+		Short: "Start the whole store in one process",
+		Long: "Serve S3 from an erasure-coded store. --data DIR alone makes DIR/drive1 to DIR/drive6; --drive names real disks.\n\n" +
+			"The root credentials are $" + envAccessKey + " and $" + envSecretKey + ". Without them a pair is made on the first\n" +
+			"start and kept in DIR/credentials.",
+		Example: "  cairn server --data ./data\n  cairn server --data /var/lib/cairn --drive /mnt/a --drive /mnt/b --drive /mnt/c --profile 2+1",
+		Args:    usageArgs(cobra.NoArgs),
+		RunE:    func(c *cobra.Command, _ []string) error { return runServer(c, f) },
+	}
+	fl := c.Flags()
+	fl.StringVar(&f.data, "data", defaultData, "directory of this process")
+	fl.IntVar(&f.drives, "drives", 0, "drive directories to make below --data (default 6 on the first start)")
+	fl.StringArrayVar(&f.named, "drive", nil, "path of a disk; repeat for each. An absent path is never created, an empty one is taken over")
+	fl.StringVar(&f.profile, "profile", "", "data+parity shards of new volumes (default 4+2 with six drives or more)")
+	fl.StringVar(&f.s3Addr, "s3-addr", envS3Addr, "where S3 is served")
+	fl.StringVar(&f.adminAddr, "admin-addr", envAdminAddr, "where health, metrics and the admin API are served")
+	fl.IntVar(&f.voters, "meta-voters", 0, "metadata voters, each on its own drive (default: twice the parity, and one)")
+	fl.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
+	return c
+}
+
+func runServer(c *cobra.Command, f serverFlags) (err error) {
+	wish, level, err := f.parse()
+	if err != nil {
+		return usageError(c, err)
+	}
+	if _, set := os.LookupEnv("GOMEMLIMIT"); !set && debug.SetMemoryLimit(-1) == math.MaxInt64 {
+		debug.SetMemoryLimit(softMemoryBytes)
+	}
+	logger := slog.New(slog.NewTextHandler(c.ErrOrStderr(), &slog.HandlerOptions{Level: level}))
+	dir, err := server.OpenDirectory(f.data)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, dir.Close()) }()
+	state, err := server.Settle(dir.State, wish)
+	if err != nil {
+		return err
+	}
+	if err := dir.Save(state); err != nil {
+		return err
+	}
+	cred, made, err := serverCredentials(dir.Path, os.Getenv)
+	if err != nil {
+		return err
+	}
+	s, err := server.Open(server.Config{
+		Directory: dir, MetaVoters: f.voters, S3Addr: f.s3Addr, AdminAddr: f.adminAddr,
+		AccessKey: cred.AccessKey, SecretKey: cred.SecretKey, Logger: logger,
+	})
+	if err != nil {
+		return err
+	}
+	return serve(c.Context(), c.OutOrStdout(), s, func() string { return greeting(s, dir.Path, cred, made) })
+}
+
+// serve runs s until ctx ends, and prints the greeting as soon as it takes writes.
+func serve(ctx context.Context, out io.Writer, s *server.Server, text func() string) error {
+	greeted := make(chan struct{})
+	wait, cancel := context.WithCancel(ctx)
+	go func() {
+		defer close(greeted)
+		if s.WaitReady(wait) == nil {
+			fmt.Fprint(out, text())
+		}
+	}()
+	err := s.Run(ctx)
+	cancel()
+	<-greeted
+	return err
+}
+
+func (f serverFlags) parse() (w server.Wish, level slog.Level, err error) {
+	if err := level.UnmarshalText([]byte(f.logLevel)); err != nil {
+		return w, level, err
+	}
+	w.Drives = f.drives
+	for _, path := range f.named {
+		abs, err := filepath.Abs(path)
+		if err != nil {
+			return w, level, err
+		}
+		w.Named = append(w.Named, abs)
+	}
+	if f.profile != "" {
+		w.Profile, err = cairn.ParseProfile(f.profile)
+	}
+	return w, level, err
+}

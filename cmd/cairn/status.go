@@ -1,0 +1,144 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"cairn"
+	"cairn/admin"
+)
+
+func statusCommand() *cobra.Command {
+	var output outputFlag
+	var flags adminFlags
+	c := &cobra.Command{
+		Use:   "status",
+		Short: "Show health, drives, redundancy, scrub, repair and capacity",
+		Long: "Show the verdict on the store's health and what it is made from.\n\n" +
+			"Exit code 0: ok or healing. 3: at-risk or lost. 1: no answer.",
+		Args: usageArgs(cobra.NoArgs),
+		RunE: func(c *cobra.Command, _ []string) error {
+			a, err := flags.client()
+			if err != nil {
+				return err
+			}
+			var st admin.Status
+			if err := a.call(c.Context(), "GET", "/api/v1/status", &st); err != nil {
+				return err
+			}
+			if err := output.print(c.OutOrStdout(), st, func() string { return statusText(st) }); err != nil {
+				return err
+			}
+			if st.Health == admin.HealthAtRisk || st.Health == admin.HealthLost {
+				return &exitError{Code: exitRisk}
+			}
+			return nil
+		},
+	}
+	output.register(c)
+	flags.register(c)
+	return c
+}
+
+func statusText(st admin.Status) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "health    %s\n", st.Health)
+	for _, r := range st.Reasons {
+		fmt.Fprintf(&b, "          %s\n", r)
+	}
+	if st.Needs != "" {
+		fmt.Fprintf(&b, "needs     %s\n", st.Needs)
+	}
+	fmt.Fprintf(&b, "cluster   %s, node %s, profile %s, up %s\n", st.Cluster, st.Node, st.Profile,
+		st.Now.Sub(st.Started).Round(time.Second))
+	fmt.Fprintf(&b, "capacity  %s used, %s free on drives; clients may store %s more\n", bytesText(st.Capacity.UsedBytes),
+		bytesText(st.Capacity.FreeBytes), bytesText(st.Capacity.UsableBytes))
+	fmt.Fprintf(&b, "blobs     %s\n", countsText(st.BlobsBySpare, "spare"))
+	fmt.Fprintf(&b, "volumes   %d open, %d sealed; %s\n", st.Volumes.Open, st.Volumes.Sealed, countsText(st.Volumes.BySpare, "spare"))
+	fmt.Fprintf(&b, "scrub     %s\n", scrubText(st.Scrub))
+	fmt.Fprintf(&b, "repair    %s\n\n", repairText(st.Repair))
+	t := tabwriter.NewWriter(&b, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(t, "DRIVE\tSTATE\tSINCE\tSHARDS\tLIVE\tFREE\tPATH")
+	for _, d := range st.Drives {
+		id := d.ID
+		if len(id) > 8 {
+			id = id[:8]
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%s\t%s\n", id, d.State, sinceText(st.Now, d.Since), d.Shards,
+			bytesText(d.LiveBytes), bytesText(d.FreeBytes), d.Path)
+		if d.Reason != "" {
+			fmt.Fprintf(t, "\t  %s\n", d.Reason)
+		}
+	}
+	fmt.Fprintln(t, "\nVOTER\tSTATE\tROLE\tPATH")
+	for _, v := range st.Voters {
+		role := "follower"
+		if v.Leader {
+			role = "leader"
+		}
+		fmt.Fprintf(t, "%d\t%s\t%s\t%s\n", v.ID, v.State, role, v.Path)
+	}
+	t.Flush()
+	return b.String()
+}
+
+func sinceText(now, since time.Time) string {
+	if since.IsZero() {
+		return "-"
+	}
+	return now.Sub(since).Round(time.Second).String()
+}
+
+// countsText prints "1,200 with 2 spare, 3 with 1 spare", the worst first.
+func countsText(counts map[int]int64, what string) string {
+	var parts []string
+	for _, spare := range slices.Sorted(maps.Keys(counts)) {
+		if spare < 0 {
+			parts = append(parts, fmt.Sprintf("%d LOST", counts[spare]))
+			continue
+		}
+		parts = append(parts, fmt.Sprintf("%d with %d %s", counts[spare], spare, what))
+	}
+	if len(parts) == 0 {
+		return "none"
+	}
+	return strings.Join(parts, ", ")
+}
+
+func scrubText(s admin.Scrub) string {
+	return fmt.Sprintf("%s; %d passes, %d findings, %d orphans", progressText(s.Progress), s.Passes, s.Findings, s.Orphans)
+}
+
+func repairText(r admin.Repair) string {
+	text := fmt.Sprintf("%s; %d queued", progressText(r.Progress), r.Queued)
+	if r.Waiting != "" {
+		text += "; waiting: " + r.Waiting
+	}
+	return text
+}
+
+func progressText(p cairn.Progress) string {
+	text := p.State
+	if p.Reason != "" {
+		text += " (" + p.Reason + ")"
+	}
+	if p.TotalBytes > 0 {
+		text += fmt.Sprintf(", %s of %s", bytesText(p.DoneBytes), bytesText(p.TotalBytes))
+	}
+	if p.RateBytesPerSec > 0 {
+		text += fmt.Sprintf(", %s/s", bytesText(int64(p.RateBytesPerSec)))
+	}
+	if p.ETA > 0 {
+		text += ", " + p.ETA.Round(time.Second).String() + " left"
+	}
+	if p.LastError != "" {
+		text += "; last error: " + p.LastError
+	}
+	return text
+}

@@ -1,0 +1,229 @@
+// Package server puts a whole process together: data node, metadata voters, volumes, blobs, objects, the S3 and admin
+// frontends, scrub and repair. cmd/cairn runs one for `cairn server`, internal/testcluster runs one inside a test.
+//
+// It owns the order in which the parts are made, fed and stopped, and the small loops between them: which drives may carry
+// metadata voters (homes.go), the readiness probe (probe.go), and the gathering of what the admin interface shows
+// (status.go, shards.go). It decides nothing that a package below could decide.
+//
+// The process's directory holds cairn.json (identity, drives, profile), lock (one process at a time), credentials (made by
+// cmd/cairn) and, unless disks are named, the drives' directories.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"cairn"
+	"cairn/admin"
+)
+
+// Config of a Server. A directory with a state, both addresses and both keys are required.
+type Config struct {
+	Directory  *Directory // opened by the caller, who also closes it
+	MetaVoters int        // 0: 2m+1, as far as there are drives
+	S3Addr     string
+	AdminAddr  string
+	AccessKey  string
+	SecretKey  string
+	Logger     *slog.Logger // default: none
+	// ReadyWithin bounds one readiness probe. Default 3 s.
+	ReadyWithin time.Duration
+}
+
+func (c *Config) fill() error {
+	if c.Directory == nil || c.Directory.State == nil || c.S3Addr == "" || c.AdminAddr == "" || c.AccessKey == "" || c.SecretKey == "" {
+		return &cairn.Error{Op: "server.open", Err: fmt.Errorf("directory, addresses and keys are needed: %w", cairn.ErrInvalid)}
+	}
+	drives := len(c.Directory.State.Drives(c.Directory.Path))
+	if drives == 0 {
+		return &cairn.Error{Op: "server.open", Err: fmt.Errorf("no drives: %w", cairn.ErrInvalid)}
+	}
+	if c.MetaVoters == 0 {
+		c.MetaVoters = 2*c.Directory.State.Profile.M + 1
+	}
+	c.MetaVoters = min(c.MetaVoters, maxVoters, drives)
+	if c.MetaVoters%2 == 0 {
+		c.MetaVoters-- // an even number tolerates no more losses than one fewer
+	}
+	if c.MetaVoters < 1 {
+		return &cairn.Error{Op: "server.open", Subject: "meta voters", Err: fmt.Errorf("want 1 or more: %w", cairn.ErrInvalid)}
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.ReadyWithin == 0 {
+		c.ReadyWithin = 3 * time.Second
+	}
+	return nil
+}
+
+const (
+	maxVoters         = 9
+	adminDrainTimeout = 2 * time.Second
+	adminHeaderTime   = 10 * time.Second
+	readyPoll         = 50 * time.Millisecond
+)
+
+// Server is one process's worth of Cairn.
+type Server struct {
+	cfg     Config
+	state   State // as it was at Open
+	started time.Time
+	parts   *parts
+	s3      net.Listener
+	admin   net.Listener
+	api     *admin.Server
+	probe   *probe
+}
+
+// Open takes the addresses, opens the drives and the metadata voters that can be found, and makes all parts. Nothing is
+// served before Run.
+func Open(cfg Config) (s *Server, err error) {
+	if err := cfg.fill(); err != nil {
+		return nil, err
+	}
+	s = &Server{cfg: cfg, state: *cfg.Directory.State, started: time.Now()}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.close())
+		}
+	}()
+	if s.s3, err = net.Listen("tcp", cfg.S3Addr); err != nil {
+		return nil, &cairn.Error{Op: "server.open", Subject: "S3 address", Err: err}
+	}
+	if s.admin, err = net.Listen("tcp", cfg.AdminAddr); err != nil {
+		return nil, &cairn.Error{Op: "server.open", Subject: "admin address", Err: err}
+	}
+	if s.parts, err = openParts(cfg); err != nil {
+		return nil, err
+	}
+	s.probe = newProbe(s.parts, cfg.ReadyWithin, s.formatted)
+	facts := &facts{server: s, parts: s.parts}
+	s.api, err = admin.New(admin.Config{Cluster: facts, Metrics: s.parts.metrics, AccessKey: cfg.AccessKey,
+		SecretKey: cfg.SecretKey, Logger: cfg.Logger, ReadyTimeout: cfg.ReadyWithin})
+	if err != nil {
+		return nil, err
+	}
+	return s, s.parts.metrics.Watch(facts)
+}
+
+// S3Addr is the address that S3 is served at, host:port.
+func (s *Server) S3Addr() string { return s.s3.Addr().String() }
+
+// AdminAddr is the address of the admin interface, host:port.
+func (s *Server) AdminAddr() string { return s.admin.Addr().String() }
+
+// Profile is the profile of new volumes.
+func (s *Server) Profile() cairn.Profile { return s.state.Profile }
+
+// WaitReady returns when a write has succeeded, or ctx has ended.
+func (s *Server) WaitReady(ctx context.Context) error {
+	for {
+		try, cancel := context.WithTimeout(ctx, s.cfg.ReadyWithin)
+		err := s.probe.ready(try)
+		cancel()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(readyPoll):
+		}
+	}
+}
+
+// formatted notes, after the first write that ever succeeded, that metadata exists: a later start with empty drives must
+// not begin anew as if nothing had been stored.
+func (s *Server) formatted() error {
+	state := s.state
+	if state.Formatted {
+		return nil
+	}
+	state.Formatted = true
+	return s.cfg.Directory.Save(state)
+}
+
+// Run serves until ctx ends, and then stops in order: readiness first, then the frontends (requests under way may finish),
+// then what works in the background, then metadata and drives. It returns nil after an orderly end.
+func (s *Server) Run(ctx context.Context) error {
+	background, stopBackground := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopBackground()
+	inner, innerCtx := errgroup.WithContext(background)
+	for _, part := range s.parts.loops() {
+		inner.Go(func() error {
+			err := part.run(innerCtx)
+			if err != nil && innerCtx.Err() == nil {
+				return fmt.Errorf("%s: %w", part.name, err)
+			}
+			return nil
+		})
+	}
+	// A part that fails for good ends the process rather than leave it half alive.
+	front, frontCtx := errgroup.WithContext(ctx)
+	front.Go(func() error { return s.parts.frontend.Serve(frontCtx, s.s3) })
+	front.Go(func() error { return s.serveAdmin(frontCtx) })
+	front.Go(func() error {
+		if err := s.WaitReady(frontCtx); err == nil {
+			s.cfg.Logger.Info("ready", "s3", s.S3Addr(), "admin", s.AdminAddr())
+		}
+		return nil // it was asked to stop before it was ready
+	})
+	front.Go(func() error {
+		select {
+		case <-frontCtx.Done():
+			s.probe.stop()
+			return nil
+		case <-innerCtx.Done():
+			return context.Cause(innerCtx)
+		}
+	})
+	err := front.Wait()
+	stopBackground()
+	return errors.Join(err, inner.Wait(), s.close())
+}
+
+// serveAdmin keeps answering (not ready) until the S3 frontend may have drained.
+func (s *Server) serveAdmin(ctx context.Context) error {
+	srv := &http.Server{Handler: s.api, ReadHeaderTimeout: adminHeaderTime, IdleTimeout: time.Minute, MaxHeaderBytes: 32 << 10,
+		ErrorLog: slog.NewLogLogger(s.cfg.Logger.Handler(), slog.LevelDebug)}
+	done := make(chan error, 1)
+	go func() { done <- srv.Serve(s.admin) }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), adminDrainTimeout)
+	defer cancel()
+	err := srv.Shutdown(drain)
+	if err != nil {
+		err = srv.Close()
+	}
+	<-done
+	return err
+}
+
+// close lets go of what Open took, in the reverse order.
+func (s *Server) close() error {
+	var errs []error
+	if s.parts != nil {
+		errs = append(errs, s.parts.close())
+	}
+	for _, l := range []net.Listener{s.s3, s.admin} {
+		if l == nil {
+			continue
+		}
+		if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,166 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"cairn"
+	"cairn/admin"
+)
+
+const volumePage = 1000
+
+// facts gathers what the admin interface shows. Safe for concurrent use.
+type facts struct {
+	server *Server
+	parts  *parts
+}
+
+// StartScrub begins a pass over everything, or joins the one under way.
+func (f *facts) StartScrub(context.Context) error {
+	f.parts.scrubber.Start()
+	return nil
+}
+
+// Ready returns nil if a write succeeds.
+func (f *facts) Ready(ctx context.Context) error { return f.server.probe.ready(ctx) }
+
+// Status gathers everything. What metadata cannot tell for want of a quorum is left out, and the verdict says so.
+func (f *facts) Status(ctx context.Context) (admin.Status, error) {
+	state, now := f.server.state, time.Now()
+	st := admin.Status{Cluster: state.Cluster, Node: state.Node, Profile: state.Profile,
+		Started: f.server.started, Now: now, BlobsBySpare: map[int]int64{}, Reasons: []string{},
+		Scrub: f.scrub(), Repair: f.repair()}
+	evidence := admin.Evidence{Profile: state.Profile, VotersWanted: f.server.cfg.MetaVoters, Queued: st.Repair.Queued}
+	f.drives(&st, &evidence)
+	f.voters(&st, &evidence)
+	spares, err := f.parts.repairer.BlobsBySpare(ctx)
+	var volumes []cairn.Volume
+	if err == nil {
+		volumes, err = f.volumes(ctx)
+	}
+	if err != nil {
+		evidence.BlobsUnknown = err
+	} else {
+		st.BlobsBySpare = spares
+		f.countVolumes(&st, volumes)
+	}
+	evidence.BlobsBySpare = st.BlobsBySpare
+	evidence.Degraded = degraded(spares, volumes)
+	st.Health, st.Reasons, st.Needs = admin.Judge(evidence)
+	return st, nil
+}
+
+// degraded counts blobs with fewer spares than the parity of the profiles in use.
+func degraded(spares map[int]int64, volumes []cairn.Volume) (n int64) {
+	least := -1
+	for _, v := range volumes {
+		if least < 0 || v.Profile.M < least {
+			least = v.Profile.M
+		}
+	}
+	for spare, count := range spares {
+		if spare < least {
+			n += count
+		}
+	}
+	return n
+}
+
+func (f *facts) drives(st *admin.Status, e *admin.Evidence) {
+	for _, d := range f.parts.node.Statuses() {
+		row := admin.Drive{Path: d.Path, State: d.State, Since: d.Since, Reason: d.Reason, TotalBytes: d.TotalBytes,
+			FreeBytes: d.FreeBytes, LiveBytes: d.LiveBytes, DeadBytes: d.DeadBytes, Shards: d.Shards,
+			Errors: d.ReadErrors + d.WriteErrors + d.Corruptions}
+		if !d.ID.IsZero() {
+			row.ID = d.ID.String()
+		}
+		st.Drives = append(st.Drives, row)
+		e.DrivesTotal++
+		switch d.State {
+		case cairn.DriveOK:
+			e.DrivesOK++
+		case cairn.DriveFull:
+			e.DrivesFull++
+		default:
+			e.DrivesBad = append(e.DrivesBad, fmt.Sprintf("%s (%s)", d.Path, d.State))
+		}
+		if d.State.Readable() {
+			st.Capacity.TotalBytes += d.TotalBytes
+			st.Capacity.FreeBytes += d.FreeBytes
+			st.Capacity.UsedBytes += d.LiveBytes
+		}
+	}
+	p := st.Profile
+	st.Capacity.UsableBytes = st.Capacity.FreeBytes / int64(p.Width()) * int64(p.K)
+}
+
+func (f *facts) voters(st *admin.Status, e *admin.Evidence) {
+	for _, v := range f.parts.meta.Status().Voters {
+		st.Voters = append(st.Voters, admin.Voter{ID: v.ID, Drive: v.Drive.String(), Path: v.Path, State: v.State, Leader: v.Leader})
+		if v.State == admin.VoterUp {
+			e.VotersOK++
+		}
+	}
+}
+
+// volumes reads all volume rows.
+func (f *facts) volumes(ctx context.Context) (all []cairn.Volume, err error) {
+	for after := cairn.VolumeID(0); ; {
+		page, err := f.parts.meta.Volumes(ctx, after, volumePage)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, page...)
+		if len(page) < volumePage {
+			return all, nil
+		}
+		after = page[len(page)-1].ID
+	}
+}
+
+func (f *facts) countVolumes(st *admin.Status, volumes []cairn.Volume) {
+	c := admin.VolumeCounts{BySpare: map[int]int64{}, ByProfile: []admin.ProfileRow{}}
+	for _, v := range volumes {
+		if v.State == cairn.VolumeOpen {
+			c.Open++
+		} else {
+			c.Sealed++
+		}
+		readable := 0
+		for _, d := range v.Slots {
+			if f.parts.view.DriveState(d).Readable() {
+				readable++
+			}
+		}
+		c.BySpare[readable-v.Profile.K]++
+		i := slices.IndexFunc(c.ByProfile, func(r admin.ProfileRow) bool { return r.Profile == v.Profile })
+		if i < 0 {
+			i = len(c.ByProfile)
+			c.ByProfile = append(c.ByProfile, admin.ProfileRow{Profile: v.Profile})
+		}
+		c.ByProfile[i].Volumes++
+	}
+	slices.SortFunc(c.ByProfile, func(a, b admin.ProfileRow) int { return strings.Compare(a.Profile.String(), b.Profile.String()) })
+	st.Volumes = c
+}
+
+func (f *facts) scrub() admin.Scrub {
+	s := f.parts.scrubber.Status()
+	n := s.Findings
+	return admin.Scrub{Progress: s.Progress, Passes: s.Passes, Findings: n.Corrupt + n.Missing + n.Slots, Orphans: n.Orphans + n.Stale}
+}
+
+func (f *facts) repair() admin.Repair {
+	s := f.parts.repairer.Status()
+	r := admin.Repair{Progress: s.Progress, Queued: int64(s.Queued)}
+	if len(s.Waiting) > 0 {
+		r.Waiting = s.Reason
+	}
+	return r
+}
+
+var _ admin.Cluster = (*facts)(nil)
