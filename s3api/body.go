@@ -11,6 +11,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -72,11 +73,17 @@ func (in *inbound) limit(now time.Time) time.Time {
 	return stall
 }
 
-// abandon bounds the time for which net/http drains what is left of a body that nobody wants.
+// abandon bounds the time for which net/http drains what is left of a body that nobody wants: not at all behind a client
+// that stalled, else for less than the answer may take to be written.
 func (in *inbound) abandon() {
-	if in.body != nil && !in.ended && in.deadline != nil {
-		in.setDeadline(time.Now().Add(drainTime))
+	if in.body == nil || in.ended {
+		return
 	}
+	wait := min(drainTime, in.cfg.StallTimeout/2)
+	if errors.Is(in.err, os.ErrDeadlineExceeded) {
+		wait = 0
+	}
+	in.setDeadline(time.Now().Add(wait))
 }
 
 const drainTime = 2 * time.Second

@@ -183,20 +183,9 @@ func (r *ChunkReader) verifyChunk() {
 	var sum [32]byte
 	r.sum.Sum(sum[:0])
 	r.sum.Reset()
-	b := r.chain(make([]byte, 0, 384), "AWS4-HMAC-SHA256-PAYLOAD\n")
+	b := r.seed.chain(make([]byte, 0, 384), chunkKind)
 	b = append(b, EmptySHA256+"\n"...)
 	r.verify(hex.AppendEncode(b, sum[:]), "a chunk's signature does not match")
-}
-
-// chain appends what every string to sign of the chain begins with: kind, date, scope, the signature before.
-func (r *ChunkReader) chain(b []byte, kind string) []byte {
-	b = append(b, kind...)
-	b = append(b, r.seed.date...)
-	b = append(b, '\n')
-	b = append(b, r.seed.scope...)
-	b = append(b, '\n')
-	b = append(b, r.seed.signature[:]...)
-	return append(b, '\n')
 }
 
 func (r *ChunkReader) verify(stringToSign []byte, what string) {
@@ -288,7 +277,7 @@ func (r *ChunkReader) verifyTrailer(signature string, lines []byte) {
 	}
 	copy(r.claimed[:], signature)
 	sum := sha256.Sum256(lines)
-	r.verify(hex.AppendEncode(r.chain(make([]byte, 0, 384), "AWS4-HMAC-SHA256-TRAILER\n"), sum[:]),
+	r.verify(hex.AppendEncode(r.seed.chain(make([]byte, 0, 384), trailerKind), sum[:]),
 		"the trailer's signature does not match")
 }
 

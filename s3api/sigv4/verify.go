@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
-	"net/http"
 	"sync"
 )
 
@@ -146,18 +145,4 @@ func derive(secret, day, region string) signingKey {
 		k = newKey(sum[:])
 	}
 	return k
-}
-
-// Sign adds an Authorization header to an outgoing request's headers, for clients and tests of ours. The message's headers
-// must hold X-Amz-Date and X-Amz-Content-Sha256 already; signed lists the header names to cover, sorted, with "host".
-func Sign(m *Message, accessKey, secret, region, signed string) (http.Header, Seed) {
-	date := first(m.Header, "X-Amz-Date")
-	a := Auth{AccessKey: accessKey, Day: date[:8], Region: region, Scope: date[:8] + "/" + region + "/s3/aws4_request",
-		SignedHeaders: signed, Date: date, Payload: first(m.Header, "X-Amz-Content-Sha256")}
-	seed := Seed{key: derive(secret, a.Day, region), date: date, scope: a.Scope}
-	buf := appendCanonical(nil, &a, m, "")
-	seed.signature = seed.sign(&buf)
-	m.Header.Set("Authorization", algorithm+" Credential="+accessKey+"/"+a.Scope+", SignedHeaders="+signed+
-		", Signature="+string(seed.signature[:]))
-	return m.Header, seed
 }
