@@ -35,6 +35,7 @@ type Group struct {
 	keep     sync.Mutex // held by whoever changes the set of voters
 	keeping  keeper
 	ticker   sync.WaitGroup
+	seeders  sync.WaitGroup
 	stopTick chan struct{}
 }
 
@@ -47,7 +48,8 @@ func Open(cfg Config, homes []Home) (*Group, error) {
 	}
 	g := &Group{cfg: cfg, shared: newShared(cfg.CacheBytes), news: make(chan struct{}), stopTick: make(chan struct{})}
 	g.voters.Store(&map[uint64]*voter{})
-	g.keeping = keeper{deadSince: make(map[uint64]time.Time), marked: make(map[Home]bool), lastErr: make(map[string]string)}
+	g.keeping = keeper{deadSince: make(map[uint64]time.Time), marked: make(map[Home]bool), lastErr: make(map[string]string),
+		seeding: make(map[string]bool), seedAfter: make(map[string]time.Time), seeded: make(map[uint64]bool)}
 	g.ticker.Go(g.tick)
 	g.SetHomes(homes)
 	if err := g.keepOnce(); err != nil {
@@ -84,6 +86,7 @@ func (g *Group) Close() error {
 	g.changed()
 	close(g.stopTick)
 	g.ticker.Wait()
+	g.seeders.Wait() // seconds at most: a seed is a copy of metadata
 	g.keep.Lock()
 	defer g.keep.Unlock()
 	var errs []error

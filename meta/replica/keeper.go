@@ -19,7 +19,11 @@ type keeper struct {
 	groupID   string
 	marked    map[Home]bool // homes that carry the group's mark
 	deadSince map[uint64]time.Time
-	lastErr   map[string]string // per home, so that a lasting error is logged once
+	lastErr   map[string]string    // per home, so that a lasting error is logged once
+	seeding   map[string]bool      // homes on which a voter is being made
+	seedAfter map[string]time.Time // homes on which that failed
+	seeded    map[uint64]bool      // voters made by this process
+	headless  time.Time            // since when there is no leader; zero while there is one
 }
 
 const (
@@ -75,8 +79,8 @@ func (g *Group) keepOnce() error {
 		return errClosed
 	}
 	homes := g.homesNow()
-	g.stopLost(homes)
 	before := len(*g.voters.Load())
+	g.stopLost(homes)
 	if err := g.openFound(homes); err != nil {
 		return err
 	}
@@ -85,10 +89,61 @@ func (g *Group) keepOnce() error {
 			return err
 		}
 	}
-	if len(*g.voters.Load()) != before {
+	g.headless(len(*g.voters.Load()) != before)
+	g.endHold()
+	return g.reconfigure(homes)
+}
+
+// headless sees to it that there is a leader soon: a start, or the loss of the leader's home, is known here at once, and
+// nobody has to wait for a timeout.
+func (g *Group) headless(changed bool) {
+	k := &g.keeping
+	if v, _ := g.leaderNow(); v != nil {
+		k.headless = time.Time{}
+		return
+	}
+	if k.headless.IsZero() {
+		k.headless = time.Now()
+	}
+	if changed {
 		g.nominate()
 	}
-	return nil
+	if time.Since(k.headless) > doubtPatience {
+		g.letDoubtfulVote()
+	}
+}
+
+// doubtPatience is how long voters with a whole log may try alone before doubtful ones help to elect the longest log.
+const doubtPatience = 5 * time.Second
+
+// letDoubtfulVote is for the start after a power cut that tore the last record of many logs: nearly always those records
+// were never acknowledged. Doubtful voters then vote, but for the longest log alone, so that what any log here holds stays.
+func (g *Group) letDoubtfulVote() {
+	best := g.longest(true)
+	if best == nil {
+		return
+	}
+	helped := false
+	for _, v := range *g.voters.Load() {
+		helped = v.doubtful.Load() && v.voteFor.Swap(best.id) != best.id || helped
+	}
+	if helped {
+		g.cfg.Logger.Warn("meta: no quorum of voters with whole logs; damaged ones vote for the longest log", "voter", voterName(best.id))
+	}
+	g.campaign(best)
+}
+
+// endHold lets the log go on when nobody is being seeded or catching up.
+func (g *Group) endHold() {
+	lead, conf := g.members()
+	if lead != nil && len(g.keeping.seeding) == 0 && len(conf.GetLearners()) == 0 && g.hold.Load() != 0 {
+		for id := range *g.voters.Load() {
+			if !slices.Contains(conf.GetVoters(), id) {
+				return
+			}
+		}
+		g.hold.Store(0)
+	}
 }
 
 // nominate lets the voter with the longest log stand for election at once, when there is no leader: after a start nobody
@@ -97,21 +152,37 @@ func (g *Group) nominate() {
 	if v, _ := g.leaderNow(); v != nil {
 		return
 	}
-	var best *voter
+	if best := g.longest(false); best != nil {
+		g.campaign(best)
+	}
+}
+
+// longest returns the running voter with the longest log.
+func (g *Group) longest(doubtful bool) (best *voter) {
 	var at position
 	for _, v := range *g.voters.Load() {
 		index, term := v.log.last()
-		if !v.failed() && !v.doubtful.Load() && (best == nil || term > at.term || term == at.term && index > at.index) {
+		if !v.failed() && (doubtful || !v.doubtful.Load()) && (best == nil || term > at.term || term == at.term && index > at.index) {
 			best, at = v, position{index, term}
 		}
 	}
-	if best != nil {
-		best.call(func(rn *raft.RawNode) {
-			if rn.BasicStatus().Lead == raft.None {
-				_ = rn.Campaign() // refused when it is no member (yet): then another's timeout decides
+	return best
+}
+
+// campaign makes v stand for election; the others are told that their leader, if they think they have one, is gone.
+func (g *Group) campaign(v *voter) {
+	for _, o := range *g.voters.Load() {
+		o.call(func(rn *raft.RawNode) {
+			if id := rn.BasicStatus().Lead; id != raft.None && g.voter(id) == nil {
+				_ = rn.ForgetLeader() // always accepted from a follower
 			}
 		})
 	}
+	v.call(func(rn *raft.RawNode) {
+		if rn.BasicStatus().Lead == raft.None {
+			_ = rn.Campaign() // refused when it is no member (yet): then another's timeout decides
+		}
+	})
 }
 
 // stopLost ends voters that failed, and those whose home is gone or is another directory now.
@@ -163,7 +234,7 @@ func (g *Group) openFound(homes []Home) error {
 		return err
 	}
 	for _, h := range homes {
-		if !h.Usable || g.runsAt(h.Dir) {
+		if !h.Usable || g.runsAt(h.Dir) || g.keeping.seeding[h.Dir] {
 			continue
 		}
 		found, err := exists(g.cfg.FS, g.cfg.FS.PathJoin(h.Dir, voterDir, voterJSON))
@@ -176,6 +247,7 @@ func (g *Group) openFound(homes []Home) error {
 		}
 		if err != nil {
 			g.logOnce(h.Dir, err)
+			g.noteBroken(h)
 			continue
 		}
 		if v.groupID != g.keeping.groupID {
@@ -187,6 +259,21 @@ func (g *Group) openFound(homes []Home) error {
 		g.addVoter(v)
 	}
 	return nil
+}
+
+// noteBroken lets a voter that is here and cannot be started be replaced without waiting for it.
+func (g *Group) noteBroken(h Home) {
+	var f voterFile
+	var id uint64
+	if err := readJSON(g.cfg.FS, g.cfg.FS.PathJoin(h.Dir, voterDir), voterJSON, &f); err != nil {
+		return // not even its name is known
+	}
+	if _, err := fmt.Sscanf(f.Voter, "%x", &id); err != nil {
+		return
+	}
+	if at, seen := g.keeping.deadSince[id]; !seen || at.After(time.Now()) {
+		g.keeping.deadSince[id] = time.Now()
+	}
 }
 
 // findGroup learns the group from the marks on the homes, and marks homes that have none.

@@ -51,6 +51,7 @@ type voter struct {
 	refs      atomic.Int64 // readers of the state, and one for being open
 	failure   atomic.Pointer[error]
 	doubtful  atomic.Bool
+	voteFor   atomic.Uint64 // whom a doubtful voter may vote for
 
 	// main's own.
 	leads      bool
@@ -186,7 +187,9 @@ func (v *voter) main() error {
 		}
 		// Ticks that piled up while the process did not run say nothing about the others: count two at most.
 		for range min(ticks, 2) {
-			v.rn.Tick()
+			if !v.doubtful.Load() || v.voteFor.Load() == v.id {
+				v.rn.Tick() // a doubtful voter's clock stands still: it does not stand for election
+			}
 		}
 		if err := v.drainReady(); err != nil {
 			return err
@@ -219,7 +222,11 @@ func (v *voter) handle(e *event) (ticks int) {
 func (v *voter) step(m *pb.Message) {
 	if v.doubtful.Load() {
 		switch m.GetType() {
-		case pb.MsgVote, pb.MsgPreVote, pb.MsgTimeoutNow:
+		case pb.MsgVote, pb.MsgPreVote:
+			if m.GetFrom() != v.voteFor.Load() {
+				return
+			}
+		case pb.MsgTimeoutNow:
 			return
 		}
 	}
