@@ -86,6 +86,30 @@ func TestPutUnknownSize(t *testing.T) {
 	}
 }
 
+// Buffers are used again, but nothing of what was in them reaches a drive: padding is zeros.
+func TestPaddingIsZero(t *testing.T) {
+	r := newRig(t, p42)
+	for _, known := range []bool{true, false} {
+		for range 3 {
+			r.put(bytes.Repeat([]byte{0xff}, 4<<20))
+		}
+		req := r.request(bytes.Repeat([]byte{0xee}, 4*unit+300))
+		if !known {
+			req.Size = -1
+		}
+		blobs, err := r.Put(context.Background(), req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := [][]byte{2: append(bytes.Repeat([]byte{0xee}, 44), make([]byte, 84)...), 3: make([]byte, 128)}
+		for slot := 2; slot < 4; slot++ {
+			if _, shard := r.mem.Shard(r.at(blobs[0], slot)); !bytes.Equal(shard[unit:], want[slot]) {
+				t.Errorf("size known: %v; slot %d ends in %x", known, slot, shard[unit:])
+			}
+		}
+	}
+}
+
 func TestLongBodyIsSeveralBlobs(t *testing.T) {
 	r := newRig(t, p42)
 	r.vols.add(p42)

@@ -39,6 +39,8 @@ type Call struct {
 // Memory is a blob.Shards in memory. It checks what it is promised: that data does not change before done runs, that
 // pieces end on 64 KiB borders and add up, that epochs do not go back. Safe for concurrent use; the zero value is ready.
 type Memory struct {
+	// Drives, if set before use, are all there are: others are unavailable. Unset, any drive is there.
+	Drives []cairn.DriveID
 	// Fault, if set before use, is asked before each operation: it may sleep, block, or return an error, with which the
 	// operation fails. It runs on a goroutine of its own for Append, Write and Commit, on the caller's for the rest.
 	Fault func(ctx context.Context, c Call) error
@@ -51,6 +53,7 @@ type Memory struct {
 	shards map[cairn.DriveID]map[cairn.ShardID]*memShard
 	epochs map[cairn.DriveID]map[cairn.VolumeID]cairn.Epoch
 	broken []string // promises of callers that did not hold
+	open   int      // writers that were neither committed nor aborted
 	calls  map[Op]int
 	flying sync.WaitGroup
 }
@@ -86,10 +89,15 @@ func (m *Memory) fault(ctx context.Context, c Call) error {
 	}
 	m.calls[c.Op]++
 	m.mu.Unlock()
-	if m.Fault == nil {
-		return nil
+	switch {
+	case ctx.Err() != nil:
+		return fail(c.Op, c.ID, cairn.ErrCanceled)
+	case m.Drives != nil && !slices.Contains(m.Drives, c.Drive):
+		return fail(c.Op, c.ID, cairn.ErrUnavailable)
+	case m.Fault != nil:
+		return m.Fault(ctx, c)
 	}
-	return m.Fault(ctx, c)
+	return nil
 }
 
 func fail(op Op, id cairn.ShardID, kind error) error {
@@ -108,6 +116,13 @@ func (m *Memory) Breaches() []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return slices.Clone(m.broken)
+}
+
+// OpenWriters is the number of shards that were created and neither committed nor aborted.
+func (m *Memory) OpenWriters() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.open
 }
 
 // Calls tells how often an operation was asked for.
@@ -192,6 +207,9 @@ func (m *Memory) Create(ctx context.Context, drive cairn.DriveID, h *cairn.Shard
 	}
 	m.mu.Lock()
 	err := m.checkEpoch(drive, h)
+	if err == nil {
+		m.open++
+	}
 	m.mu.Unlock()
 	if err != nil {
 		return nil, fail(OpCreate, h.ID, err)
@@ -217,7 +235,8 @@ type memWriter struct {
 func (w *memWriter) Write(p []byte, done func(error)) {
 	w.mu.Lock()
 	w.data = append(w.data, p...)
-	if len(p)%sumBytes != 0 && int64(len(w.data)) != w.size || int64(len(w.data)) > w.size {
+	bad := len(p)%sumBytes != 0 && int64(len(w.data)) != w.size || int64(len(w.data)) > w.size
+	if bad {
 		w.m.breach("%s: piece of %d bytes at %d of %d", w.header.ID, len(p), len(w.data), w.size)
 	}
 	w.mu.Unlock()
@@ -227,6 +246,9 @@ func (w *memWriter) Write(p []byte, done func(error)) {
 	go func() {
 		defer w.m.flying.Done()
 		err := w.m.fault(w.ctx, Call{w.drive, OpWrite, w.header.ID})
+		if bad {
+			err = fail(OpWrite, w.header.ID, cairn.ErrInvalid)
+		}
 		if !bytes.Equal(before, p) {
 			w.m.breach("%s changed before done", w.header.ID)
 		}
@@ -261,17 +283,27 @@ func (w *memWriter) Commit(done func(error)) {
 		}
 		w.mu.Unlock()
 		if err == nil {
-			err = w.m.store(w.drive, &w.header, w.data)
+			if err = w.m.store(w.drive, &w.header, w.data); err == nil {
+				w.end()
+			}
 		}
 		done(err)
 	}()
 }
 
 // Abort implements blob.ShardWriter.
-func (w *memWriter) Abort() {
+func (w *memWriter) Abort() { w.end() }
+
+func (w *memWriter) end() {
 	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.ended {
+		return
+	}
 	w.ended = true
-	w.mu.Unlock()
+	w.m.mu.Lock()
+	w.m.open--
+	w.m.mu.Unlock()
 }
 
 // ReadAt implements blob.Shards.
@@ -322,7 +354,8 @@ func (m *Memory) Stat(ctx context.Context, drive cairn.DriveID, id cairn.ShardID
 	if s == nil {
 		return cairn.ShardInfo{}, fail(OpStat, id, cairn.ErrNotFound)
 	}
-	return cairn.ShardInfo{ID: id, Epoch: s.header.Epoch, Length: int64(len(s.data)), Time: s.time}, nil
+	return cairn.ShardInfo{ID: id, Epoch: s.header.Epoch, Length: int64(len(s.data)), Path: "memory/" + drive.String(),
+		Time: s.time}, nil
 }
 
 // Shard returns a shard's header and bytes as they lie there, nil if there is none.

@@ -51,7 +51,8 @@ func (m *Memory) List(ctx context.Context, drive cairn.DriveID, v cairn.VolumeID
 	var infos []cairn.ShardInfo
 	for id, s := range m.shards[drive] {
 		if id.Volume == v && id.Slot == slot && id.Blob > after {
-			infos = append(infos, cairn.ShardInfo{ID: id, Epoch: s.header.Epoch, Length: int64(len(s.data)), Time: s.time})
+			infos = append(infos, cairn.ShardInfo{ID: id, Epoch: s.header.Epoch, Length: int64(len(s.data)),
+				Path: "memory/" + drive.String(), Time: s.time})
 		}
 	}
 	slices.SortFunc(infos, func(a, b cairn.ShardInfo) int { return cmp.Compare(a.ID.Blob, b.ID.Blob) })
