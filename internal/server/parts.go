@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+
 	"cairn"
 	"cairn/admin"
 	"cairn/blob"
@@ -62,15 +64,17 @@ func openParts(cfg Config) (p *parts, err error) {
 // openStorage opens the drives and the metadata voters on them.
 func (p *parts) openStorage(cfg Config) (err error) {
 	state := cfg.Directory.State
+	voters := homeFS{FS: vfs.Default}
 	nc := datanode.Config{Cluster: state.Cluster, Node: state.Node, Log: cfg.Logger.With("part", "datanode")}
 	for _, d := range state.Drives(cfg.Directory.Path) {
+		voters.drives = append(voters.drives, d.Path)
 		nc.Drives = append(nc.Drives, datanode.DriveConfig{Path: d.Path, Create: d.Make})
 	}
 	if p.node, err = datanode.Open(nc); err != nil {
 		return err
 	}
 	p.meta, err = meta.Open(meta.Config{Cluster: state.Cluster, Voters: cfg.MetaVoters, MustExist: state.Formatted,
-		Homes: homes(p.node.Statuses()), Logger: cfg.Logger.With("part", "meta")})
+		Homes: homes(p.node.Statuses()), FS: voters, Logger: cfg.Logger.With("part", "meta")})
 	return err
 }
 
