@@ -185,6 +185,7 @@ func TestConditions(t *testing.T) {
 // After a commit that failed for certain the bytes are gone; after one whose outcome is unknown they stay, because the version
 // may be there: and if it is, it is whole (I5).
 func TestCommitFailures(t *testing.T) {
+	r := newRig(t)
 	for _, c := range []struct {
 		name          string
 		before, after error
@@ -200,7 +201,7 @@ func TestCommitFailures(t *testing.T) {
 		{"unknown error after the commit", nil, errInjected, true, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			r := newRig(t)
+			r.clear()
 			old, now := testBytes(2*rigBlob, 1), testBytes(3*rigBlob, 2)
 			r.put("bucket", "key", old)
 			before := len(r.blobs.refs())
@@ -230,8 +231,9 @@ func TestCommitFailures(t *testing.T) {
 
 // Every operation of the blob store fails once; the put fails with it, or the object is whole.
 func TestBlobFailures(t *testing.T) {
+	r := newRig(t)
 	for n := 0; ; n++ {
-		r := newRig(t)
+		r.clear()
 		old, now := testBytes(2*rigBlob, 1), testBytes(3*rigBlob, 2)
 		r.put("bucket", "key", old)
 		calls := 0

@@ -7,8 +7,11 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"runtime"
 	"sync/atomic"
+	"syscall"
 	"testing"
+	"time"
 
 	"cairn"
 	"cairn/meta"
@@ -125,10 +128,12 @@ func benchStack(b *testing.B, change func(*object.Config)) (*objecttest.Stack, s
 
 var benchSizes = []int{4 << 10, 64 << 10, 1 << 20, 16 << 20}
 
-// clients runs op from n goroutines.
+// clients runs op from n goroutines, and reports the processor time that each took of the whole process: on a machine that
+// others use too, that is the figure to compare.
 func clients(b *testing.B, n int, op func(ctx context.Context, i int64) error) {
 	var next atomic.Int64
-	b.SetParallelism(max(1, n/2)) // of GOMAXPROCS 2
+	b.SetParallelism(max(1, n/runtime.GOMAXPROCS(0)))
+	before := cpuTime(b)
 	b.ResetTimer()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
@@ -138,6 +143,16 @@ func clients(b *testing.B, n int, op func(ctx context.Context, i int64) error) {
 			}
 		}
 	})
+	b.ReportMetric(float64((cpuTime(b)-before).Microseconds())/float64(b.N), "cpu-µs/op")
+}
+
+// cpuTime is what the process has used of all cores.
+func cpuTime(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 func BenchmarkPut(b *testing.B) {

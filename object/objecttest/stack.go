@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -87,7 +88,7 @@ func (s *Stack) openShards(t testing.TB, cfg Config) blob.Shards {
 		s.Memory = &blobtest.Memory{}
 		return s.Memory
 	}
-	nc := datanode.Config{Cluster: cairn.NewID(), Node: cairn.NewID()}
+	nc := datanode.Config{Cluster: cairn.NewID(), Node: cairn.NewID(), Log: slog.New(slog.DiscardHandler)}
 	for i := range cfg.Profile.Width() {
 		nc.Drives = append(nc.Drives, datanode.DriveConfig{Path: filepath.Join(cfg.Dir, fmt.Sprintf("drive%d", i+1)), Create: true})
 	}
