@@ -22,14 +22,14 @@ func guard(r *http.Request) error {
 	return nil
 }
 
-// onlyOnce knows the headers (in canonical form) whose repetition is refused: all of S3's own except user metadata.
+// onlyOnce knows the headers (in canonical form) whose repetition is refused: all of S3's own except user metadata and lists.
 func onlyOnce(name string) bool {
 	switch name {
 	case "Authorization", "Date", "Content-Md5", "Content-Length", "Content-Type", "Content-Encoding", "Host", "Range",
 		"Expect", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "If-Range":
 		return true
 	}
-	return strings.HasPrefix(name, "X-Amz-") && !strings.HasPrefix(name, metaPrefix)
+	return strings.HasPrefix(name, "X-Amz-") && !strings.HasPrefix(name, metaPrefix) && !strings.HasSuffix(name, "-Object-Attributes")
 }
 
 const metaPrefix = "X-Amz-Meta-"

@@ -195,6 +195,9 @@ func (c *call) completeUpload() error {
 	if r.Want, err = c.wholeChecksum(); err != nil {
 		return err
 	}
+	if err := c.checkUploadType(id); err != nil {
+		return err
+	}
 	if s := c.header("X-Amz-Mp-Object-Size"); s != "" {
 		if r.Size, err = parseOffset(s); err != nil {
 			return errInvalidRequest.with("Value for x-amz-mp-object-size header is invalid.")
@@ -214,6 +217,23 @@ func (c *call) completeUpload() error {
 		b = appendChecksums(b, v.Checksums, true)
 		return append(b, "</CompleteMultipartUploadResult>"...)
 	})
+}
+
+// checkUploadType refuses a completion that names another checksum type than the upload was created with.
+func (c *call) checkUploadType(id string) error {
+	kind := c.header("X-Amz-Checksum-Type")
+	if kind == "" {
+		return nil
+	}
+	u, err := c.srv.cfg.Objects.Upload(c.r.Context(), c.bucket, c.key, id)
+	if errors.Is(err, object.ErrNoSuchUpload) {
+		return nil // completed before, perhaps: the completion itself decides
+	}
+	if err == nil && u.ChecksumAlgo != "" && uploadChecksumType(&u) != kind {
+		err = errInvalidRequest.with("The upload was created using the " + uploadChecksumType(&u) + " checksum mode. " +
+			"The complete request must use the same checksum mode.")
+	}
+	return err
 }
 
 func (c *call) location() string {
@@ -275,8 +295,6 @@ func (c *call) wholeChecksum() (sum cairn.Checksum, err error) {
 			if sum.Parts, err = strconv.Atoi(count); err != nil || sum.Parts < 1 || sum.Parts > object.MaxParts {
 				return sum, errInvalidRequest.with("Value for " + row.lower + " header is invalid.")
 			}
-		} else if c.header("X-Amz-Checksum-Type") == "COMPOSITE" {
-			return sum, errInvalidRequest.with("Value for " + row.lower + " header is invalid.")
 		}
 	}
 	return sum, nil
