@@ -2,6 +2,7 @@ package meta_test
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -148,7 +149,9 @@ func BenchmarkPutInline(b *testing.B) {
 			b.Run(fmt.Sprintf("voters=%d/clients=%d", voters, clients), func(b *testing.B) {
 				s := newStore(b, voters)
 				mustBucket(b, s, "b", cairn.VersioningOff)
-				body := string(make([]byte, 4096))
+				raw := make([]byte, 4096)
+				rand.Read(raw)
+				body := string(raw)
 				next := make(chan int, 1024)
 				var wg sync.WaitGroup
 				start := time.Now()
@@ -168,4 +171,12 @@ func BenchmarkPutInline(b *testing.B) {
 			})
 		}
 	}
+}
+
+func TestBenchmarkCommits(t *testing.T) {
+	res, err := meta.BenchmarkCommits(t.Context(), []string{t.TempDir(), t.TempDir(), t.TempDir()}, 3, 4, 512, 200*time.Millisecond)
+	if err != nil || res.Commits == 0 || res.PerSecond <= 0 || res.P99 < res.P50 {
+		t.Errorf("got %+v, %v", res, err)
+	}
+	t.Logf("%+v", res)
 }

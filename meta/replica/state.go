@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"runtime"
 	"strings"
+	"time"
 
 	"cairn"
 
@@ -67,9 +68,9 @@ func stateOptions(cfg *Config, sh *shared, fail func(error)) *pebble.Options {
 		DisableWAL:                  true,
 		MemTableSize:                uint64(cfg.MemTableBytes),
 		MemTableStopWritesThreshold: 4,
-		L0CompactionThreshold:       4,
+		L0CompactionThreshold:       8,
 		L0StopWritesThreshold:       24,
-		LBaseMaxBytes:               32 << 20,
+		LBaseMaxBytes:               64 << 20,
 		Merger:                      newMerger(),
 		Logger:                      lg,
 		CompactionConcurrencyRange:  func() (int, int) { return 1, 1 },
@@ -79,6 +80,9 @@ func stateOptions(cfg *Config, sh *shared, fail func(error)) *pebble.Options {
 				fail(fmt.Errorf("state table %s: %v: %w", info.Path, info.Details, cairn.ErrCorrupt))
 			},
 		},
+	}
+	o.Experimental.ValueSeparationPolicy = func() pebble.ValueSeparationPolicy {
+		return pebble.ValueSeparationPolicy{Enabled: true, MinimumSize: 1024, MaxBlobReferenceDepth: 10, RewriteMinimumAge: time.Minute, TargetGarbageRatio: 0.3}
 	}
 	for i := range o.Levels {
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
