@@ -67,6 +67,9 @@ func measured(now time.Time, d cairn.Drive, st cairn.DriveStatus) cairn.Drive {
 // unseen is the row of a drive whose identity is at none of the node's paths.
 func unseen(now time.Time, d cairn.Drive, known map[cairn.DriveID]cairn.Drive, seen []cairn.DriveStatus) cairn.Drive {
 	state, reason := cairn.DriveMissing, "no such path is configured"
+	if d.Path == "" {
+		reason = d.Reason // pulled: nobody sits where it was
+	}
 	for _, st := range seen {
 		switch {
 		case slices.Contains(st.Replaced, d.ID):

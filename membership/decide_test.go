@@ -1,0 +1,140 @@
+package membership
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"cairn"
+)
+
+func TestTransitions(t *testing.T) {
+	node, other := cairn.NodeID{1}, cairn.NodeID{2}
+	a, b, c := cairn.DriveID{10}, cairn.DriveID{11}, cairn.DriveID{12}
+	now, before := time.Unix(1000, 0), time.Unix(900, 0)
+	row := func(id cairn.DriveID, path string, state cairn.DriveState) cairn.Drive {
+		return cairn.Drive{ID: id, Node: node, Path: path, State: state, StateSince: before, TotalBytes: 1000, FreeBytes: 500}
+	}
+	seen := func(id cairn.DriveID, path string, state cairn.DriveState) cairn.DriveStatus {
+		return cairn.DriveStatus{ID: id, Path: path, State: state, Since: now, TotalBytes: 1000, FreeBytes: 500}
+	}
+	with := func(st cairn.DriveStatus, f func(*cairn.DriveStatus)) cairn.DriveStatus { f(&st); return st }
+	type want struct {
+		id      cairn.DriveID
+		state   cairn.DriveState
+		retired bool
+		path    string
+	}
+	for _, tt := range []struct {
+		name     string
+		rows     []cairn.Drive
+		seen     []cairn.DriveStatus
+		want     []want
+		returned []cairn.DriveID
+	}{
+		{name: "nothing changes", rows: []cairn.Drive{row(a, "p", cairn.DriveOK)}, seen: []cairn.DriveStatus{seen(a, "p", cairn.DriveOK)}},
+		{name: "a new drive", seen: []cairn.DriveStatus{seen(a, "p", cairn.DriveOK)},
+			want: []want{{a, cairn.DriveOK, false, "p"}}, returned: []cairn.DriveID{a}},
+		{name: "a drive fails", rows: []cairn.Drive{row(a, "p", cairn.DriveOK)}, seen: []cairn.DriveStatus{seen(a, "p", cairn.DriveFailing)},
+			want: []want{{a, cairn.DriveFailing, false, "p"}}},
+		{name: "a drive comes back", rows: []cairn.Drive{row(a, "p", cairn.DriveMissing)}, seen: []cairn.DriveStatus{seen(a, "p", cairn.DriveOK)},
+			want: []want{{a, cairn.DriveOK, false, "p"}}, returned: []cairn.DriveID{a}},
+		{name: "its directory is away", rows: []cairn.Drive{row(a, "p", cairn.DriveOK)},
+			seen: []cairn.DriveStatus{seen(cairn.DriveID{}, "p", cairn.DriveMissing)}, want: []want{{a, cairn.DriveMissing, false, "p"}}},
+		{name: "its path is not configured", rows: []cairn.Drive{row(a, "p", cairn.DriveOK)}, want: []want{{a, cairn.DriveMissing, false, "p"}}},
+		{name: "another node's drive is none of ours", rows: []cairn.Drive{{ID: a, Node: other, Path: "p"}}},
+		{name: "made anew", rows: []cairn.Drive{row(a, "p", cairn.DriveOK)},
+			seen: []cairn.DriveStatus{with(seen(b, "p", cairn.DriveOK), func(s *cairn.DriveStatus) { s.Replaced = []cairn.DriveID{a} })},
+			want: []want{{b, cairn.DriveOK, false, "p"}, {a, cairn.DriveMissing, true, "p"}}, returned: []cairn.DriveID{b}},
+		{name: "an unknown drive sits at its path", rows: []cairn.Drive{row(a, "p", cairn.DriveMissing)},
+			seen: []cairn.DriveStatus{seen(b, "p", cairn.DriveOK)},
+			want: []want{{b, cairn.DriveOK, false, "p"}, {a, cairn.DriveMissing, true, "p"}}, returned: []cairn.DriveID{b}},
+		{name: "and stays there", rows: []cairn.Drive{func() cairn.Drive {
+			d := row(a, "p", cairn.DriveMissing)
+			d.Retired, d.Reason = true, "replaced"
+			return d
+		}(), row(b, "p", cairn.DriveOK)}, seen: []cairn.DriveStatus{seen(b, "p", cairn.DriveOK)}},
+		{name: "a known drive was moved to its path: pulled, not replaced",
+			rows: []cairn.Drive{row(a, "p", cairn.DriveOK), row(b, "q", cairn.DriveOK)},
+			seen: []cairn.DriveStatus{seen(b, "p", cairn.DriveOK), seen(cairn.DriveID{}, "q", cairn.DriveMissing)},
+			want: []want{{b, cairn.DriveOK, false, "p"}, {a, cairn.DriveMissing, false, ""}}},
+		{name: "two drives changed places", rows: []cairn.Drive{row(a, "p", cairn.DriveOK), row(b, "q", cairn.DriveOK)},
+			seen: []cairn.DriveStatus{seen(b, "p", cairn.DriveOK), seen(a, "q", cairn.DriveOK)},
+			want: []want{{b, cairn.DriveOK, false, "p"}, {a, cairn.DriveOK, false, "q"}}},
+		{name: "a retired drive is taken back", rows: []cairn.Drive{func() cairn.Drive {
+			d := row(a, "p", cairn.DriveMissing)
+			d.Retired = true
+			return d
+		}(), row(c, "q", cairn.DriveOK)}, seen: []cairn.DriveStatus{seen(a, "p", cairn.DriveOK), seen(c, "q", cairn.DriveOK)},
+			want: []want{{a, cairn.DriveOK, false, "p"}}, returned: []cairn.DriveID{a}},
+		{name: "a little less space is not news", rows: []cairn.Drive{row(a, "p", cairn.DriveOK)},
+			seen: []cairn.DriveStatus{with(seen(a, "p", cairn.DriveOK), func(s *cairn.DriveStatus) { s.FreeBytes = 490 })}},
+		{name: "much less is", rows: []cairn.Drive{row(a, "p", cairn.DriveOK)},
+			seen: []cairn.DriveStatus{with(seen(a, "p", cairn.DriveOK), func(s *cairn.DriveStatus) { s.FreeBytes = 400 })},
+			want: []want{{a, cairn.DriveOK, false, "p"}}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			changed, returned := transitions(now, node, []string{"n"}, tt.rows, tt.seen)
+			var got []want
+			for _, d := range changed {
+				got = append(got, want{d.ID, d.State, d.Retired, d.Path})
+				if d.Node != node {
+					t.Errorf("%v has node %v", d.ID, d.Node)
+				}
+			}
+			if !slices.Equal(got, tt.want) || !slices.Equal(returned, tt.returned) {
+				t.Errorf("changed %v, returned %v\nwant %v, %v", got, returned, tt.want, tt.returned)
+			}
+			// What was committed is what the next look expects.
+			rows := map[cairn.DriveID]cairn.Drive{}
+			for _, d := range append(slices.Clone(tt.rows), changed...) {
+				rows[d.ID] = d
+			}
+			var all []cairn.Drive
+			for _, d := range rows {
+				all = append(all, d)
+			}
+			if again, back := transitions(now, node, []string{"n"}, all, tt.seen); len(again) != 0 || len(back) != 0 {
+				t.Errorf("a second look changes %v, returns %v", again, back)
+			}
+		})
+	}
+}
+
+func TestSlotDamage(t *testing.T) {
+	now := time.Unix(10000, 0)
+	drive := func(n int, state cairn.DriveState, age time.Duration, retired bool) cairn.Drive {
+		d := testDrive(n, 1<<30)
+		d.State, d.StateSince, d.Retired = state, now.Add(-age), retired
+		return d
+	}
+	for _, tt := range []struct {
+		name  string
+		third cairn.Drive
+		spare bool
+		want  bool
+	}{
+		{"ok", drive(3, cairn.DriveOK, time.Hour, false), true, false},
+		{"full", drive(3, cairn.DriveFull, time.Hour, false), true, false},
+		{"missing for long, a spare is there", drive(3, cairn.DriveMissing, time.Hour, false), true, true},
+		{"missing for long, no spare", drive(3, cairn.DriveMissing, time.Hour, false), false, false},
+		{"missing since just now", drive(3, cairn.DriveMissing, time.Second, false), true, false},
+		{"read-only for long, a spare is there", drive(3, cairn.DriveReadOnly, time.Hour, false), true, true},
+		{"retired", drive(3, cairn.DriveMissing, 0, true), true, true},
+		{"retired, no spare", drive(3, cairn.DriveMissing, 0, true), false, true},
+	} {
+		rows := []cairn.Drive{drive(1, cairn.DriveOK, 0, false), drive(2, cairn.DriveOK, 0, false), tt.third}
+		if tt.spare {
+			rows = append(rows, drive(4, cairn.DriveOK, 0, false))
+		}
+		v := cairn.Volume{ID: 1, Profile: cairn.Profile{K: 2, M: 1}, Slots: []cairn.DriveID{rows[0].ID, rows[1].ID, rows[2].ID}}
+		found := slotDamage(now, time.Minute, newSnapshot(map[cairn.VolumeID]cairn.Volume{1: v}, rows, nil))
+		want := 0
+		if tt.want {
+			want = 1
+		}
+		if len(found) != want || want == 1 && (found[0].Shard != cairn.ShardID{Volume: 1, Slot: 2} || found[0].Kind != cairn.DamageSlot) {
+			t.Errorf("%s: found %v, want %d", tt.name, found, want)
+		}
+	}
+}
