@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -430,11 +431,11 @@ func TestAnswerBreaksOff(t *testing.T) {
 	r := newRig(t, nil)
 	body := strings.Repeat("0123456789abcdef", 1<<18) // 4 MiB
 	r.do(req{path: "/bucket/k", body: body}).want(t, "put", 200, "")
-	reads := 0
+	var reads atomic.Int64
 	var failing = errors.New("planted")
 	r.stack.Memory.Fault = func(_ context.Context, c blobtest.Call) error {
 		if c.Op == blobtest.OpRead {
-			if reads++; reads > 6 {
+			if reads.Add(1) > 6 {
 				return &cairn.Error{Op: "test", Err: fmt.Errorf("%w: %w", failing, cairn.ErrUnavailable)}
 			}
 		}
