@@ -25,6 +25,8 @@ const (
 	latencyMemory  = 1024 // reads after which the older half of the weight is dropped
 	// avoidFor is how long readers prefer other drives after a read had to be hedged.
 	avoidFor = time.Second
+	// hiccups times the hedge floor is how late a read may be without its drive being avoided.
+	hiccups = 5
 	// maxStuckReads bounds the reads, and their buffers, that a drive may sit on.
 	maxStuckReads = 32
 )
@@ -133,6 +135,15 @@ func (d *driveStats) slow(took, peers time.Duration) bool {
 func (d *driveStats) hedged(s *driveStat) {
 	s.stuckReads.Add(1)
 	s.avoidUntil.Store(d.now() + int64(avoidFor))
+}
+
+// cameBack notes that a hedged read has ended after all. If that was soon, the machine was busy rather than the drive slow,
+// and readers need not avoid it.
+func (d *driveStats) cameBack(s *driveStat, took time.Duration) {
+	s.stuckReads.Add(-1)
+	if took < hiccups*d.floor {
+		s.avoidUntil.Store(0)
+	}
 }
 
 // shun tells whether readers should go to other drives first.

@@ -113,7 +113,7 @@ func (h *hotRun) read(slot int, p []byte, off int64) error {
 	h.busy.Store(start)
 	err := r.s.shards.ReadAt(r.ctx, st.drive, r.shard(slot), p, off)
 	if !h.busy.CompareAndSwap(start, 0) {
-		st.stat.stuckReads.Add(-1)
+		r.s.drives.cameBack(st.stat, time.Duration(r.s.drives.now()-start))
 		return errLeave // taken over: nobody listens
 	}
 	if err != nil {

@@ -348,3 +348,27 @@ func TestGetAllocations(t *testing.T) {
 		}
 	})
 }
+
+// A read that is late because the machine was busy does not turn readers away from its drive.
+func TestHiccup(t *testing.T) {
+	for _, c := range []struct {
+		late    time.Duration
+		avoided bool
+	}{{60 * time.Millisecond, false}, {300 * time.Millisecond, true}} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, p42)
+			data := noise(unit)
+			blobs := r.put(data)
+			drive, _ := r.at(blobs[0], 0)
+			r.latency(map[cairn.DriveID]time.Duration{drive: c.late}, time.Millisecond, nil)
+			r.timed(blobs, 0, data)
+			time.Sleep(500 * time.Millisecond) // by now it has come back
+			before := r.mem.Calls(blobtest.OpRead)
+			r.latency(nil, time.Millisecond, nil)
+			r.timed(blobs, 0, data[:100])
+			if got := r.mem.Calls(blobtest.OpRead) - before; (got > 1) != c.avoided {
+				t.Errorf("after a read that was %v late: %d reads for 100 bytes, avoided should be %v", c.late, got, c.avoided)
+			}
+		})
+	}
+}

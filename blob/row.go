@@ -224,8 +224,9 @@ func (row *row) read(slot int, st slotState, buf *strip) {
 	r := row.r
 	start := r.s.drives.now()
 	err := r.s.shards.ReadAt(r.ctx, st.drive, r.shard(slot), buf.b[:row.n], row.lo)
+	took := time.Duration(r.s.drives.now() - start)
 	if err == nil {
-		r.learn(st.stat, time.Duration(r.s.drives.now()-start))
+		r.learn(st.stat, took)
 	} else {
 		r.failed(slot, st.drive, err)
 	}
@@ -233,7 +234,7 @@ func (row *row) read(slot int, st slotState, buf *strip) {
 	defer r.mu.Unlock()
 	row.flying &^= 1 << slot
 	if row.since[slot] < 0 { // it was hedged
-		st.stat.stuckReads.Add(-1)
+		r.s.drives.cameBack(st.stat, took)
 	}
 	switch {
 	case row.over:
