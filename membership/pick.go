@@ -72,10 +72,24 @@ func (v *View) pickSlow(ctx context.Context, want cairn.Profile, avoid []cairn.V
 		}
 	}
 	if err == nil {
-		err = fmt.Errorf("no volume can be written: %d of %d drives are healthy, %d volumes were tried: %w",
-			len(s.writable), len(s.drives), len(avoid), cairn.ErrUnavailable)
+		err = s.refusal(want, len(avoid))
 	}
 	return cairn.Volume{}, &cairn.Error{Op: "membership.pick", Subject: want.String(), Err: err}
+}
+
+// refusal says why no volume can be written: the drives are full, or too few are healthy.
+func (s *snapshot) refusal(want cairn.Profile, tried int) error {
+	full, kind := 0, cairn.ErrUnavailable
+	for _, d := range s.drives {
+		if d.State == cairn.DriveFull && !d.Retired {
+			full++
+		}
+	}
+	if _, ok := Width(want, len(s.writable)+full); ok && full > 0 {
+		kind = cairn.ErrFull
+	}
+	return fmt.Errorf("no volume can be written: of %d drives %d can be written and %d are full; %d volumes were tried: %w",
+		len(s.drives), len(s.writable), full, tried, kind)
 }
 
 // lease is a range of blob IDs that this process may hand out until it expires.

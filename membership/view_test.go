@@ -97,6 +97,17 @@ func TestPickTakesPartialVolumesLast(t *testing.T) {
 	}
 }
 
+func TestPickWithFullDrives(t *testing.T) {
+	v, node, _ := newView(t, 6)
+	for i := range 6 {
+		node.Set(i, cairn.DriveFull)
+	}
+	v.Poll()
+	if _, _, err := v.Pick(t.Context(), wide, nil); cairn.Kind(err) != cairn.ErrFull {
+		t.Errorf("Pick on full drives: %v, want ErrFull", err)
+	}
+}
+
 func TestPickAvoids(t *testing.T) {
 	v, _, meta := newView(t, 6)
 	for range 3 {

@@ -40,7 +40,7 @@ type stored struct {
 	data []byte
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

@@ -29,7 +29,7 @@ import (
 // store is the real thing but for the frontends: data node on directories, metadata (in memory: its own tests lose it),
 // membership, objects, scrub and repair.
 type store struct {
-	t       *testing.T
+	t       testing.TB
 	dir     string
 	create  bool
 	node    *datanode.Node
@@ -45,8 +45,9 @@ type store struct {
 
 func (s *store) path(i int) string { return filepath.Join(s.dir, fmt.Sprintf("drive%d", i+1)) }
 
-func openStore(t *testing.T, create bool) *store {
-	t.Cleanup(func() { goleak.VerifyNone(t) })
+func openStore(t testing.TB, create bool) *store {
+	before := goleak.IgnoreCurrent()
+	t.Cleanup(func() { goleak.VerifyNone(t, before) })
 	s := &store{t: t, dir: t.TempDir(), create: create, sums: map[string][32]byte{}, rand: rand.NewChaCha8([32]byte{7})}
 	nc := datanode.Config{Cluster: cairn.NewID(), Node: cairn.NewID(), SegmentBytes: 16 << 20, Log: slog.New(slog.DiscardHandler)}
 	for i := range 6 {
@@ -253,4 +254,24 @@ func TestRealFlippedBitsAreFoundAndMended(t *testing.T) {
 		t.Errorf("%d shards are bad after the repair", n)
 	}
 	s.checkAll()
+}
+
+// BenchmarkRebuild wipes one of six drives of a store that holds 512 MiB and reports how fast it is filled again.
+func BenchmarkRebuild(b *testing.B) {
+	for _, size := range []int{64 << 20, 256 << 10} {
+		b.Run(fmt.Sprintf("%dKiB", size>>10), func(b *testing.B) {
+			s := openStore(b, true)
+			for i := range (512 << 20) / size {
+				s.put(fmt.Sprint(i), size)
+			}
+			for b.Loop() {
+				must(b, os.RemoveAll(s.path(3)))
+				s.until("repair has begun", 5*time.Second, func() bool { return s.rep.Status().State == "running" })
+				s.until("whole again", time.Minute, func() bool { return s.whole() && s.rep.Status().State == "idle" })
+				st := s.rep.Status()
+				b.ReportMetric(float64(st.DoneBytes)/st.Finished.Sub(st.Started).Seconds()/(1<<20), "MiB/s")
+				b.ReportMetric(float64(st.DoneBlobs)/st.Finished.Sub(st.Started).Seconds(), "blobs/s")
+			}
+		})
+	}
 }
