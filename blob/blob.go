@@ -106,6 +106,7 @@ type Store struct {
 	writes  *budget
 	reads   *budget
 	drives  driveStats
+	counts  counts
 
 	// late counts goroutines that outlive their call: slot writers and reads that a drive holds up.
 	late sync.WaitGroup

@@ -26,23 +26,32 @@ const (
 type budget struct {
 	sem  *semaphore.Weighted
 	size int64
+	used atomic.Int64
 }
 
 func newBudget(size int64) *budget { return &budget{sem: semaphore.NewWeighted(size), size: size} }
 
-func (b *budget) try(n int64) bool { return b.sem.TryAcquire(n) }
+// try takes n bytes if they are free.
+func (b *budget) try(n int64) bool {
+	if !b.sem.TryAcquire(n) {
+		return false
+	}
+	b.used.Add(n)
+	return true
+}
 
 // take waits for n bytes, at most for limit: then the store is overloaded.
 func (b *budget) take(ctx context.Context, n int64, limit time.Duration) error {
 	if n > b.size {
 		return fmt.Errorf("buffers of %d bytes, of %d allowed: %w", n, b.size, cairn.ErrTooLarge)
 	}
-	if b.sem.TryAcquire(n) {
+	if b.try(n) {
 		return nil
 	}
 	wait, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	if b.sem.Acquire(wait, n) == nil {
+		b.used.Add(n)
 		return nil
 	}
 	if err := ctx.Err(); err != nil {
@@ -54,6 +63,7 @@ func (b *budget) take(ctx context.Context, n int64, limit time.Duration) error {
 // put gives n bytes back; a nil budget had nothing taken from it.
 func (b *budget) put(n int64) {
 	if b != nil && n > 0 {
+		b.used.Add(-n)
 		b.sem.Release(n)
 	}
 }

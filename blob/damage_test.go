@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"cairn"
+	"cairn/blob"
 	"cairn/blob/blobtest"
 )
 
@@ -264,6 +265,33 @@ func TestPlantedBugNoVerification(t *testing.T) {
 	r.mem.Flip(drive, id, 5)
 	if got, err := r.get(blobs, 0, 1000); err == nil && bytes.Equal(got, data) {
 		t.Error("a store that verifies nothing passes the corruption test")
+	}
+}
+
+// A blob whose volume is unknown may be anywhere: it is not "not found".
+func TestUnknownVolume(t *testing.T) {
+	r := newRig(t, p42)
+	ref := cairn.BlobRef{Volume: 99, Blob: 1, Length: 10}
+	err := r.Get(context.Background(), []cairn.BlobRef{ref}, 0, 10, new(bytes.Buffer))
+	if !errors.Is(err, cairn.ErrUnavailable) || errors.Is(err, cairn.ErrNotFound) {
+		t.Errorf("%v, want unavailable", err)
+	}
+}
+
+func TestStats(t *testing.T) {
+	r := newRig(t, p42)
+	r.vols.add(p42)
+	r.failOn(blobtest.OpAppend, cairn.ErrUnavailable, 1, 2)
+	r.put(noise(1000)) // not in volume 1
+	r.failOn(blobtest.OpAppend, cairn.ErrUnavailable, 0)
+	data := noise(4 * unit)
+	blobs := r.put(data)
+	for blobs[0].Ref.Volume != 1 {
+		blobs = r.put(data)
+	}
+	r.wantBytes(blobs, data)
+	if got, want := r.Stats(), (blob.Stats{DecodedBytes: unit, SkippedShards: 1, RetriedBlobs: 1}); got != want {
+		t.Errorf("%+v, want %+v", got, want)
 	}
 }
 

@@ -66,6 +66,7 @@ type driveStats struct {
 	hang   time.Duration
 	share  int64 // thousandths of a hedge that every read earns
 	tokens atomic.Int64
+	hedges atomic.Int64 // for Stats
 
 	mu sync.RWMutex
 	of map[cairn.DriveID]*driveStat
@@ -133,6 +134,7 @@ func (d *driveStats) slow(took, peers time.Duration) bool {
 
 // hedged notes that a drive let a reader down.
 func (d *driveStats) hedged(s *driveStat) {
+	d.hedges.Add(1)
 	s.stuckReads.Add(1)
 	s.avoidUntil.Store(d.now() + int64(avoidFor))
 }

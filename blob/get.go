@@ -84,7 +84,10 @@ const (
 // openBlob prepares to read a blob. No shard is touched yet.
 func (s *Store) openBlob(ctx context.Context, ref cairn.BlobRef) (*blobReader, error) {
 	vol, err := s.cfg.Volumes.Volume(ctx, ref.Volume, false)
-	if err != nil {
+	if errors.Is(err, cairn.ErrNotFound) {
+		// Unknown is not absent: nobody may take a blob that something refers to for one that does not exist.
+		return nil, fmt.Errorf("its volume is unknown (%v): %w", err, cairn.ErrUnavailable)
+	} else if err != nil {
 		return nil, err
 	}
 	return s.openBlobIn(ctx, ref, &vol)

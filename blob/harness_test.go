@@ -48,6 +48,9 @@ func newRig(t testing.TB, p cairn.Profile, change ...func(*blob.Config)) *rig {
 		if b := r.mem.Breaches(); len(b) > 0 {
 			t.Errorf("promises to Shards broken: %q", b)
 		}
+		if got := s.Stats(); got.WriteMemory != 0 || got.ReadMemory != 0 {
+			t.Errorf("buffers still in use after the end: %+v", got)
+		}
 		if n := r.mem.OpenWriters(); n > 0 {
 			t.Errorf("%d shards were created and neither committed nor aborted", n)
 		}

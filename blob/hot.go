@@ -161,7 +161,7 @@ func (h *hotRun) decode() error {
 			units[p.slot], marks[p.slot] = h.units[p.slot].b[:0:row.n], true
 		}
 	}
-	if err := r.code.Reconstruct(units, marks); err != nil {
+	if err := r.reconstruct(units, marks); err != nil {
 		return err
 	}
 	for _, p := range row.out {

@@ -326,7 +326,20 @@ func (row *row) finish() error {
 		}
 	}
 	r.mu.Unlock()
-	return r.code.Reconstruct(units, marks)
+	return r.reconstruct(units, marks)
+}
+
+// reconstruct computes the marked units and counts their bytes.
+func (r *blobReader) reconstruct(units [][]byte, marks []bool) error {
+	if err := r.code.Reconstruct(units, marks); err != nil {
+		return err
+	}
+	for i, mark := range marks {
+		if mark {
+			r.s.counts.decoded.Add(int64(len(units[i])))
+		}
+	}
+	return nil
 }
 
 // close gives the row's buffers back, but for those that reads still fill.

@@ -203,6 +203,7 @@ func (st *stream) settle(ctx context.Context) (cairn.NewBlob, error) {
 	}
 	blob := st.t.blob(st.g.Length)
 	blob.Skipped = st.tally.skipped()
+	st.s.counts.skipped.Add(int64(len(blob.Skipped)))
 	st.cancel() // those that committed need their context no more; stragglers should stop
 	return blob, nil
 }

@@ -63,6 +63,7 @@ func (w *whole) settle(ctx context.Context) (cairn.NewBlob, error) {
 			w.b.release()
 			blob := w.t.blob(w.b.g.Length)
 			blob.Skipped = w.tally.skipped()
+			w.s.counts.skipped.Add(int64(len(blob.Skipped)))
 			return blob, nil
 		}
 		if ctx.Err() != nil || len(w.tried) >= maxAttempts || !w.again(ctx, err) {
@@ -103,6 +104,7 @@ func (w *whole) again(ctx context.Context, cause error) bool {
 			return false
 		}
 	}
+	w.s.counts.retried.Add(1)
 	w.start(ctx, t)
 	return true
 }
