@@ -16,6 +16,7 @@ type snapshot struct {
 
 // shelf holds the open volumes of one profile by what can be written to them now, ordered by ID.
 type shelf struct {
+	open    int            // volumes in all, sick ones included
 	whole   []cairn.Volume // every slot is writable
 	partial []cairn.Volume // a write quorum is, but not every slot
 }
@@ -46,6 +47,7 @@ func newSnapshot(volumes map[cairn.VolumeID]cairn.Volume, rows []cairn.Drive, li
 			sh = &shelf{}
 			s.shelves[v.Profile] = sh
 		}
+		sh.open++
 		switch n := s.writableSlots(v); {
 		case n == v.Profile.Width():
 			sh.whole = append(sh.whole, v)

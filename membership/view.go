@@ -246,8 +246,9 @@ func (v *View) ensure(ctx context.Context, want cairn.Profile, avoid []cairn.Vol
 	return v.create(ctx, fit, 1)
 }
 
-// topUp makes volumes of a profile until OpenVolumes of them can be written on every slot. A narrower one is only made
-// when a writer asks (ensure): a drive that is away for a minute should not leave a row of volumes behind.
+// topUp makes volumes of a profile until OpenVolumes are open. Sick ones count, and narrower ones are not made here: a
+// drive that is away for a minute should not leave a row of volumes behind, and a writer that finds no whole volume has
+// one made at once (ensure).
 func (v *View) topUp(ctx context.Context, want cairn.Profile) error {
 	select {
 	case v.making <- struct{}{}:
@@ -259,5 +260,5 @@ func (v *View) topUp(ctx context.Context, want cairn.Profile) error {
 	if len(s.writable) < want.Width() {
 		return nil
 	}
-	return v.create(ctx, want, v.cfg.OpenVolumes-len(s.shelf(want).whole))
+	return v.create(ctx, want, v.cfg.OpenVolumes-s.shelf(want).open)
 }

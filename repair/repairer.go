@@ -333,7 +333,7 @@ func (r *Repairer) settle(ctx context.Context, j *job, err error) {
 		r.notBefore[row.Shard] = now.Add(wait)
 		row.Tries++
 		row.Note = err.Error()
-		if err := r.cfg.Meta.RetryDamage(ctx, row); err != nil {
+		if err := r.cfg.Meta.RetryDamage(ctx, row); err != nil && !errors.Is(err, cairn.ErrNotFound) {
 			r.cfg.Logger.Warn("failed repair was not recorded", "shard", row.Shard, "err", err)
 		}
 		r.cfg.Logger.Info("repair is put off", "shard", row.Shard, "tries", row.Tries, "wait", wait, "err", err)

@@ -3,6 +3,7 @@ package repair
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -90,7 +91,7 @@ func (r *Repairer) fill(ctx context.Context, j *job, until time.Time) error {
 		return err
 	}
 	delete(r.cursors, j.volume.ID)
-	r.cfg.Logger.Info("slots are whole again", "volume", j.volume.ID, "slots", j.slots())
+	r.cfg.Logger.Info("slots are whole again", "volume", j.volume.ID, "slots", fmt.Sprint(j.slots()))
 	return nil
 }
 
