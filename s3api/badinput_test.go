@@ -34,6 +34,7 @@ func TestBadInput(t *testing.T) {
 	r := newRig(t, nil)
 	sum := func(s string) string { d := md5.Sum([]byte(s)); return base64String(d[:]) }
 	long := strings.Repeat("k", 1025)
+	const oneKey = "<Delete><Object><Key>k</Key></Object></Delete>"
 	now := time.Now()
 	for _, c := range []struct {
 		name   string
@@ -85,6 +86,10 @@ func TestBadInput(t *testing.T) {
 		{"other region", req{path: "/bucket/k", body: "x", late: []string{"Expect", "200-nothing"}}, 417, "", either},
 		{"decoded length missing", req{path: "/bucket/k", body: "x", payload: sigv4.UnsignedTrailer}, 411, "MissingContentLength", either},
 		{"delete without digest", req{method: "POST", path: "/bucket?delete", body: "<Delete/>"}, 400, "InvalidRequest", either},
+		{"delete with wrong MD5", req{method: "POST", path: "/bucket?delete", body: oneKey, header: []string{"Content-Md5", sum("x")}}, 400, "BadDigest", usable},
+		{"delete with wrong hash", req{method: "POST", path: "/bucket?delete", body: oneKey, header: []string{"Content-Md5", sum(oneKey)}, payload: sigv4.EmptySHA256}, 400, "XAmzContentSHA256Mismatch", usable},
+		{"delete with wrong checksum", req{method: "POST", path: "/bucket?delete", body: oneKey, header: []string{"X-Amz-Checksum-Crc32", "AAAAAA=="}}, 400, "BadDigest", usable},
+		{"range beyond the end of nothing", req{method: "GET", path: "/bucket/k", header: []string{"Range", "bytes=5-"}}, 404, "NoSuchKey", usable},
 		{"entity bomb", r.deletion(`<!DOCTYPE d [<!ENTITY a "aaaaaaaa">]><Delete><Object><Key>&a;</Key></Object></Delete>`), 400, "MalformedXML", usable},
 		{"deep document", r.deletion(strings.Repeat("<Delete>", 100_000)), 400, "MalformedXML", usable},
 		{"1,001 keys", r.deletion("<Delete>" + strings.Repeat("<Object><Key>k</Key></Object>", 1001) + "</Delete>"), 400, "MalformedXML", usable},
@@ -378,6 +383,18 @@ func TestStalledBody(t *testing.T) {
 	}
 	if keys := r.keys("bucket"); len(keys) > 0 {
 		t.Errorf("stored: %q", keys)
+	}
+}
+
+// TestUnsatisfiableRange has the one error answer that carries Content-Range.
+func TestUnsatisfiableRange(t *testing.T) {
+	r := newRig(t, nil)
+	r.do(req{path: "/bucket/k", body: "hello"}).want(t, "put", 200, "")
+	a := r.do(req{method: "GET", path: "/bucket/k", header: []string{"Range", "bytes=5-"}})
+	a.want(t, "range", 416, "InvalidRange")
+	if got := a.header.Get("Content-Range"); got != "bytes */5" || !bytes.Contains(a.body, []byte("<ActualObjectSize>5</ActualObjectSize>")) ||
+		a.header.Get("Etag") != "" {
+		t.Errorf("Content-Range %q, %v, %s", got, a.header, a.body)
 	}
 }
 

@@ -43,7 +43,13 @@ type rig struct {
 // newRig serves with the given changes of the configuration until the test ends. It has one bucket, "bucket".
 func newRig(t testing.TB, change func(*Config)) *rig {
 	t.Helper()
-	r := &rig{t: t, stack: objecttest.Open(t, objecttest.Config{})}
+	return newRigOn(t, objecttest.Config{}, change)
+}
+
+// newRigOn is newRig over a stack of one's choice.
+func newRigOn(t testing.TB, under objecttest.Config, change func(*Config)) *rig {
+	t.Helper()
+	r := &rig{t: t, stack: objecttest.Open(t, under)}
 	r.stack.Buckets(t, "bucket")
 	ids, err := iam.New(iam.Config{AccessKey: testKey, SecretKey: testSecret})
 	if err != nil {
