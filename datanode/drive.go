@@ -44,7 +44,7 @@ type drive struct {
 
 func newDrive(cfg Config, c DriveConfig) *drive {
 	return &drive{cfg: cfg, path: filepath.Clean(c.Path), make: c.Create, limits: newLimits(cfg),
-		state: cairn.DriveMissing, since: time.Now(), reason: "not opened yet"}
+		state: cairn.DriveMissing, since: time.Now(), reason: "not opened yet", readErrs: errorWindow{since: time.Now()}}
 }
 
 // setState changes the state; it reports whether that is a change.

@@ -175,7 +175,7 @@ func (d *drive) lose(state cairn.DriveState, why error) {
 	if state == cairn.DriveFailing {
 		d.retryAt = time.Now().Add(min(maxRetryDelay, d.cfg.PollEvery<<min(d.retries, 6)))
 	}
-	d.readErrs = errorWindow{}
+	d.readErrs = errorWindow{since: time.Now(), base: d.stats.readErrors.Load()}
 	d.mu.Unlock()
 	d.setState(state, why.Error())
 	if err := d.close(false); err != nil {
@@ -263,7 +263,7 @@ type errorWindow struct {
 
 // exceeded tells whether more than maxReadErrors happened within the window; total is the count since ever.
 func (w *errorWindow) exceeded(now time.Time, total int64) bool {
-	if w.since.IsZero() || now.Sub(w.since) > readErrorWindow {
+	if now.Sub(w.since) > readErrorWindow {
 		w.since, w.base = now, total
 	}
 	return total-w.base >= maxReadErrors

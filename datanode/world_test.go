@@ -2,6 +2,7 @@ package datanode
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -102,12 +103,12 @@ func testHeader(k key) *cairn.ShardHeader {
 
 // content returns n bytes that belong to a shard and a version of it.
 func content(k key, version uint64, n int) string {
-	b := make([]byte, n)
-	rng := rand.New(rand.NewPCG(uint64(k.blob), version))
-	for i := range b {
-		b[i] = byte(rng.Uint32())
+	rng := rand.NewPCG(uint64(k.blob), version)
+	b := make([]byte, 0, n+8)
+	for len(b) < n {
+		b = binary.LittleEndian.AppendUint64(b, rng.Uint64())
 	}
-	return string(b)
+	return string(b[:n])
 }
 
 func (w *world) append(blob int, version uint64, n int) error {
