@@ -112,8 +112,7 @@ func (s *store) corruptAndHeal(kind damageKind, sizes []int, found string) {
 	for i, size := range sizes {
 		v := &victim{key: fmt.Sprintf("%s/%s/%d", kind.name, found, size), body: content(uint64(i)<<20+uint64(size), size)}
 		s.mustPut(v.key, v.body)
-		v.before = s.show(v.key)
-		v.bytes = shardBytes(s.t, v.before)
+		v.before, v.bytes = s.snapshot(v.key)
 		victims = append(victims, v)
 	}
 	harmed := 0
@@ -121,6 +120,11 @@ func (s *store) corruptAndHeal(kind damageKind, sizes []int, found string) {
 	for _, v := range victims {
 		for _, b := range v.before.Blobs {
 			harmed += s.harm(kind, b, drives)
+		}
+	}
+	for _, v := range victims {
+		if !samePlaces(v.before, s.show(v.key)) {
+			s.t.Fatalf("%s moved while it was being harmed: the harm was done to something else", v.key)
 		}
 	}
 	if harmed == 0 {
@@ -141,14 +145,11 @@ func (s *store) corruptAndHeal(kind damageKind, sizes []int, found string) {
 	s.waitHealthy(healWithin)
 	s.compare(victims, "healed")
 	for _, v := range victims {
-		after := s.show(v.key)
-		for name, b := range shardBytes(s.t, after) {
+		_, after := s.snapshot(v.key)
+		for name, b := range after {
 			if !bytes.Equal(b, v.bytes[name]) {
 				s.t.Errorf("%s: shard %s is not rebuilt byte for byte", v.key, name)
 			}
-		}
-		if err := s.s3.RemoveObject(s.t.Context(), bucket, v.key, minio.RemoveObjectOptions{}); err != nil {
-			s.t.Error(err)
 		}
 	}
 }
@@ -198,29 +199,54 @@ func (s *store) harmShard(kind damageKind, sh admin.Shard) {
 	}
 }
 
-// shardBytes reads every shard where it lies.
-func shardBytes(t *testing.T, o admin.Object) map[string][]byte {
-	t.Helper()
+// snapshot reads every shard of an object where it lies. Compaction may move one meanwhile: then it looks again.
+func (s *store) snapshot(key string) (admin.Object, map[string][]byte) {
+	s.t.Helper()
+	var err error
+	for range 20 {
+		o := s.show(key)
+		var all map[string][]byte
+		if all, err = shardBytes(o); err == nil && samePlaces(o, s.show(key)) {
+			return o, all
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	s.t.Fatalf("%s: its shards cannot be read in place: %v", key, err)
+	return admin.Object{}, nil
+}
+
+func samePlaces(a, b admin.Object) bool {
+	for i := range a.Blobs {
+		for j, sh := range a.Blobs[i].Shards {
+			if now := b.Blobs[i].Shards[j]; now.Path != sh.Path || now.Offset != sh.Offset {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func shardBytes(o admin.Object) (map[string][]byte, error) {
 	all := map[string][]byte{}
 	for i, b := range o.Blobs {
 		for _, sh := range b.Shards {
 			if sh.State != "ok" {
-				t.Fatalf("%s: shard %d.%d is %s: %s", o.Version.Key, i, sh.Slot, sh.State, sh.Error)
+				return nil, fmt.Errorf("shard %d.%d is %s: %s", i, sh.Slot, sh.State, sh.Error)
 			}
 			f, err := os.Open(sh.Path)
 			if err != nil {
-				t.Fatal(err)
+				return nil, err
 			}
 			p := make([]byte, sh.Length)
 			_, err = f.ReadAt(p, sh.Offset)
 			f.Close()
 			if err != nil {
-				t.Fatalf("%s at %d: %v", sh.Path, sh.Offset, err)
+				return nil, fmt.Errorf("%s at %d: %w", sh.Path, sh.Offset, err)
 			}
 			all[strconv.Itoa(i)+"."+strconv.Itoa(int(sh.Slot))] = p
 		}
 	}
-	return all
+	return all, nil
 }
 
 func (s *store) mustPut(key string, body []byte) {
