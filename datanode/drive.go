@@ -25,6 +25,8 @@ type drive struct {
 	make  bool
 	stats counters
 
+	emptied bool // the directory was seen empty; used by the monitor alone
+
 	limits *limits // outlives stores, so that an operation that hangs is still seen
 
 	mu       sync.RWMutex
@@ -157,12 +159,12 @@ func openFailure(err error) cairn.DriveState {
 
 func (d *drive) tryOpen() (*store, io.Closer, error) {
 	fs := d.cfg.FS
-	if d.make {
-		if err := fs.Mkdir(d.path); err != nil && !errors.Is(err, syscall.EROFS) {
-			return nil, nil, err
-		}
+	_, err := fs.Stat(d.path)
+	if absent(err) && d.make {
+		d.emptied = true // nobody is about to remove what we make
+		err = fs.Mkdir(d.path)
 	}
-	if _, err := fs.Stat(d.path); err != nil {
+	if err != nil {
 		return nil, nil, err
 	}
 	lock, err := fs.Lock(filepath.Join(d.path, lockName))
@@ -189,7 +191,7 @@ func (d *drive) openLocked() (*store, error) {
 		return nil, err
 	}
 	if !usage.ReadOnly {
-		if err := d.probe(); err != nil && !errors.Is(err, cairn.ErrFull) {
+		if err := d.probe(vfs.Create); err != nil && !errors.Is(err, cairn.ErrFull) {
 			return nil, fmt.Errorf("probe: %w", err)
 		}
 	}
@@ -216,6 +218,11 @@ func (d *drive) adopt() (format, error) {
 	if !empty {
 		return format{}, fmt.Errorf("%s is gone, yet the directory holds %q: %w", formatName, what, errForeign)
 	}
+	if lost := !d.identity().IsZero(); lost && !d.emptied {
+		d.emptied = true // someone may be about to remove the directory, too: look again
+		return format{}, fmt.Errorf("%s is gone: %w", formatName, errForeign)
+	}
+	d.emptied = false
 	f, err := writeFormat(d.cfg.FS, d.path, d.cfg.Cluster, d.cfg.Node)
 	if err == nil {
 		d.cfg.Log.Info("empty directory becomes a drive", "path", d.path, "drive", f.Drive)

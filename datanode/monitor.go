@@ -119,7 +119,7 @@ func (d *drive) checkWrites(s *store) {
 	idle := time.Since(time.Unix(0, d.stats.lastSync.Load())) >= d.cfg.ProbeEvery
 	var err error
 	if refused := s.failure(); idle || refused != nil {
-		err = d.probe()
+		err = d.probe(0)
 		if err == nil && refused != nil { // writable again; what the disk holds has to be read anew
 			d.lose(cairn.DriveReadOnly, refused)
 			d.open()
@@ -136,7 +136,7 @@ func (d *drive) checkWrites(s *store) {
 	case errors.Is(err, cairn.ErrReadOnly):
 		d.unlessHung(cairn.DriveReadOnly, err.Error())
 	case err != nil && !errors.Is(err, cairn.ErrFull):
-		d.lose(cairn.DriveFailing, err)
+		d.lose(openFailure(err), err)
 	case err != nil || d.isFull(s):
 		d.unlessHung(cairn.DriveFull, "no space for new shards")
 	default:
@@ -234,9 +234,9 @@ func (s *store) sameFiles() error {
 	return nil
 }
 
-// probe writes to the disk and syncs.
-func (d *drive) probe() (err error) {
-	f, err := d.cfg.FS.Open(filepath.Join(d.path, probeName), vfs.Write|vfs.Create)
+// probe writes to the disk and syncs. Only opening a drive makes the file: one that has vanished since is no accident.
+func (d *drive) probe(create vfs.Flag) (err error) {
+	f, err := d.cfg.FS.Open(filepath.Join(d.path, probeName), vfs.Write|create)
 	if err != nil {
 		return kindOf(err)
 	}
