@@ -19,10 +19,10 @@ import (
 )
 
 const (
-	unit       = 256 << 10
-	stripe     = 4 * unit
-	blobLimit  = 64 << 20
-	headerPage = 4096 // the page before a shard's first data byte ends its record's header
+	unit      = 256 << 10
+	stripe    = 4 * unit
+	blobLimit = 64 << 20
+	pageBytes = 4096 // of the segments
 )
 
 // damageKind does one kind of harm to a shard, where its drive keeps it.
@@ -67,7 +67,8 @@ var damageKinds = []damageKind{
 		return err
 	}},
 	{name: "header broken", silent: true, do: func(f *os.File, s admin.Shard) error {
-		_, err := f.WriteAt(bytes.Repeat([]byte{0xff}, 64), s.Offset-headerPage)
+		// A record begins on a page, and its header ends where the data begins.
+		_, err := f.WriteAt(bytes.Repeat([]byte{0xff}, 64), (s.Offset-1)&^(pageBytes-1))
 		return err
 	}},
 }
