@@ -45,18 +45,28 @@ func (c *call) WriteHeader(status int) {
 	c.w.WriteHeader(status)
 }
 
-// Write implements http.ResponseWriter; it gives up on a client that takes no byte for StallTimeout.
-func (c *call) Write(p []byte) (int, error) {
+// Write implements http.ResponseWriter; it gives up on a client that does not take a piece within StallTimeout.
+func (c *call) Write(p []byte) (n int, err error) {
 	if c.status == 0 {
 		c.status = http.StatusOK
 	}
-	if d, ok := c.w.(writeDeadliner); ok {
-		d.SetWriteDeadline(time.Now().Add(c.srv.cfg.StallTimeout)) // unsupported by test recorders only
+	d, _ := c.w.(writeDeadliner)
+	for {
+		if d != nil {
+			d.SetWriteDeadline(time.Now().Add(c.srv.cfg.StallTimeout)) // a connection that is gone says so at the write
+		}
+		m, err := c.w.Write(p[:min(len(p), writePiece)])
+		c.out += int64(m)
+		n += m
+		if p = p[m:]; err != nil || len(p) == 0 {
+			return n, err
+		}
 	}
-	n, err := c.w.Write(p)
-	c.out += int64(n)
-	return n, err
 }
+
+// writePiece is what a client must take within StallTimeout, in bytes: large enough that a piece costs nothing, small enough
+// for a slow link.
+const writePiece = 256 << 10
 
 type (
 	readDeadliner  interface{ SetReadDeadline(time.Time) error }

@@ -17,7 +17,7 @@ type Config struct {
 	// Domains are the names under which buckets are reached as hosts ("s3.example.com": bucket.s3.example.com).
 	// "localhost" is always one.
 	Domains []string
-	// MaxRequests bounds the requests under way. Default 256.
+	// MaxRequests bounds the requests under way. Default 512.
 	MaxRequests int
 	// MaxWaiting bounds the requests that wait for one of them to end, each for QueueWait at the most. Defaults 1,024, 5 s.
 	MaxWaiting int
@@ -56,7 +56,7 @@ func (c *Config) setDefaults() error {
 	if c.Observer == nil {
 		c.Observer = noObserver{}
 	}
-	orDefault(&c.MaxRequests, 256)
+	orDefault(&c.MaxRequests, 512)
 	orDefault(&c.MaxWaiting, 1024)
 	orDefault(&c.MaxConns, 4096)
 	orDefault(&c.MaxHeaderBytes, 32<<10)

@@ -36,6 +36,8 @@ type outcome struct {
 	ref     meta.VersionRef
 	done    meta.Deleted
 	err     error
+	// conditional: nothing there is an error, since the condition cannot hold.
+	conditional bool
 }
 
 // deleteObjects deletes up to 1,000 keys; each has its own result.
@@ -58,9 +60,18 @@ func (c *call) deleteObjects() error {
 	if c.header("X-Amz-Mfa") != "" {
 		return errNotImplemented.with("MFA delete is not available.", field{"Header", "x-amz-mfa"})
 	}
-	outcomes := make([]outcome, len(d.Objects))
-	requests := make([]meta.DeleteVersion, 0, len(d.Objects))
-	index := make([]int, 0, len(d.Objects))
+	outcomes, requests, index := c.plan(&d)
+	if err := c.deleteAll(requests, index, outcomes); err != nil {
+		return err
+	}
+	return c.render(func(b []byte) []byte { return c.appendOutcomes(b, outcomes, d.Quiet) })
+}
+
+// plan checks every line of the document. What may be deleted becomes a request; index says whose.
+func (c *call) plan(d *deleteDoc) (outcomes []outcome, requests []meta.DeleteVersion, index []int) {
+	outcomes = make([]outcome, len(d.Objects))
+	requests = make([]meta.DeleteVersion, 0, len(d.Objects))
+	index = make([]int, 0, len(d.Objects))
 	for i := range d.Objects {
 		o, r := &outcomes[i], meta.DeleteVersion{}
 		o.key = d.Objects[i].Key
@@ -75,12 +86,10 @@ func (c *call) deleteObjects() error {
 		if t := d.Objects[i].LastModifiedTime; t != nil {
 			r.If.IfModified = &t.Time
 		}
+		o.conditional = len(r.If.IfMatch) > 0 || r.If.IfSize != nil || r.If.IfModified != nil
 		requests, index = append(requests, r), append(index, i)
 	}
-	if err := c.deleteAll(requests, index, outcomes); err != nil {
-		return err
-	}
-	return c.render(func(b []byte) []byte { return c.appendOutcomes(b, outcomes, d.Quiet) })
+	return outcomes, requests, index
 }
 
 // deletable checks key, version and permission of one line.
@@ -138,7 +147,7 @@ func (c *call) appendOutcomes(b []byte, outcomes []outcome, quiet bool) []byte {
 }
 
 // gone tells whether a deletion failed only because nothing was there, which S3 counts as done.
-func (o *outcome) gone() bool { return errors.Is(o.err, cairn.ErrNotFound) }
+func (o *outcome) gone() bool { return !o.conditional && errors.Is(o.err, cairn.ErrNotFound) }
 
 func appendDeleted(b []byte, o *outcome) []byte {
 	b = append(b, "<Deleted>"...)

@@ -58,7 +58,6 @@ var (
 	errBucketExists           = newError(409, "BucketAlreadyExists", "The requested bucket name is not available. The bucket namespace is shared by all users of the system. Select a different name and try again.")
 	errBucketOwned            = newError(409, "BucketAlreadyOwnedByYou", "Your previous request to create the named bucket succeeded and you already own it.")
 	errBucketNotEmpty         = newError(409, "BucketNotEmpty", "The bucket you tried to delete is not empty.")
-	errConditionalConflict    = newError(409, "ConditionalRequestConflict", "The conditional request cannot succeed due to a conflicting operation against this resource.")
 	errEntityTooLarge         = newError(400, "EntityTooLarge", "Your proposed upload exceeds the maximum allowed size")
 	errEntityTooSmall         = newError(400, "EntityTooSmall", "Your proposed upload is smaller than the minimum allowed size")
 	errIllegalLocation        = newError(400, "IllegalLocationConstraintException", "The specified location constraint is not valid for the region that this request was sent to.")

@@ -15,6 +15,9 @@ func (c *call) getObject() error {
 	if err := c.noBody(); err != nil {
 		return err
 	}
+	if c.header("X-Amz-Server-Side-Encryption-Customer-Algorithm") != "" {
+		return errInvalidRequest.with("The encryption parameters are not applicable to this object.")
+	}
 	ref, err := c.ref()
 	if err != nil {
 		return err

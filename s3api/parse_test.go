@@ -261,6 +261,7 @@ func TestDecodeXML(t *testing.T) {
 		{"external entity", `<!DOCTYPE d SYSTEM "file:///etc/passwd"><Delete/>`, false},
 		{"deep", deep, false},
 		{"deep and closed", deep + strings.Repeat("</Delete>", 200_000), false},
+		{"long", `<Delete>` + strings.Repeat("<Object/>", maxXMLElements) + `</Delete>`, false},
 		{"cut", `<Delete><Object><Key>k</Key>`, false},
 		{"crossed", `<Delete><Object></Delete></Object>`, false},
 		{"two roots", `<Delete></Delete><Delete></Delete>`, false},

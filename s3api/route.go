@@ -134,11 +134,31 @@ func (c *call) serve() error {
 	if err := c.authorize(c.op.action); err != nil {
 		return err
 	}
+	if err := c.strayParameter(); err != nil {
+		return err
+	}
 	if err := c.srv.admit(c.r.Context()); err != nil {
 		return err
 	}
 	c.admitted = true
 	return c.op.handle(c)
+}
+
+// strayParameter refuses a change with a sub-resource that no operation knows. Without it, deleting some future configuration
+// of a bucket would delete the bucket.
+func (c *call) strayParameter() error {
+	if c.op.query != "" || c.r.Method == http.MethodGet || c.r.Method == http.MethodHead {
+		return nil
+	}
+	for _, p := range c.query {
+		if p.Key == "versionId" && c.op.name != "DeleteObject" {
+			return errInvalidArgument.with("This operation does not accept a version-id.", field{"ArgumentName", "versionId"})
+		}
+		if p.Value == "" && p.Key != "versionId" && p.Key != "x-id" {
+			return errNotImplemented.with("Cairn does not serve this sub-resource: nothing was changed.", field{"Subresource", p.Key})
+		}
+	}
+	return nil
 }
 
 // noOperation answers where no operation fits: after authentication, so that nobody learns more than he may.

@@ -99,7 +99,8 @@ func appendETag(b []byte, etag string) []byte {
 }
 
 const (
-	maxXMLDepth = 16 // S3's request documents are five levels deep
+	maxXMLDepth    = 16      // S3's request documents are five levels deep
+	maxXMLElements = 100_000 // 10,000 parts with all that may be said of each
 )
 
 // decodeXML reads a request document into v. Documents that nest deeper than any of S3's, declare a DOCTYPE (and with it
@@ -133,12 +134,13 @@ func decodeXML(doc []byte, root string, v any) error {
 
 // boundedTokens is a token stream that ends with an error at the first thing that a request may not have.
 type boundedTokens struct {
-	d     *xml.Decoder
-	root  string
-	depth int
+	d        *xml.Decoder
+	root     string
+	depth    int
+	elements int
 }
 
-var errXMLBounds = errors.New("document is deeper than allowed, has another root, or declares a type")
+var errXMLBounds = errors.New("document is deeper or longer than allowed, has another root, or declares a type")
 
 // Token implements xml.TokenReader.
 func (b *boundedTokens) Token() (xml.Token, error) {
@@ -151,7 +153,9 @@ func (b *boundedTokens) Token() (xml.Token, error) {
 		if b.depth == 0 && t.Name.Local != b.root {
 			return nil, errXMLBounds
 		}
-		if b.depth++; b.depth > maxXMLDepth {
+		b.depth++
+		b.elements++
+		if b.depth > maxXMLDepth || b.elements > maxXMLElements {
 			return nil, errXMLBounds
 		}
 	case xml.EndElement:

@@ -376,3 +376,18 @@ func BenchmarkVerifyHeader(b *testing.B) {
 		}
 	}
 }
+
+// TestLastByteIsVerified reads exactly the declared bytes and never asks for the trailer: a broken end must show even so.
+func TestLastByteIsVerified(t *testing.T) {
+	cfg, body := chunkedExample(t, true)
+	for name, tampered := range map[string]string{
+		"final chunk":  strings.Replace(body, "0;chunk-signature=2ca2", "0;chunk-signature=0000", 1),
+		"trailer":      strings.Replace(body, "sOO8/Q==", "AAAAAA==", 1),
+		"nothing left": body[:strings.LastIndex(body, "0;chunk")],
+	} {
+		cfg.Body = bufio.NewReaderSize(strings.NewReader(tampered), 4096)
+		if n, err := io.ReadFull(NewChunkReader(cfg), make([]byte, cfg.Length)); err == nil {
+			t.Errorf("%s: got %d bytes and no error", name, n)
+		}
+	}
+}
