@@ -145,6 +145,38 @@ func TestCopyMovedSource(t *testing.T) {
 	}
 }
 
+// The same for a part: what it takes is whole, and of one version.
+func TestCopyPartMovedSource(t *testing.T) {
+	r := newRig(t)
+	r.put("bucket", "key", testBytes(2*rigBlob, 1))
+	u, err := r.store.CreateUpload(t.Context(), cairn.Upload{Bucket: "bucket", Key: "target"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := testBytes(3*rigBlob, 2)
+	overwritten := false
+	r.meta.set(func(op string) error {
+		if op == "PutPart" && !overwritten {
+			overwritten = true
+			r.put("bucket", "key", now)
+		}
+		return nil
+	}, nil)
+	part, err := r.store.CopyPart(t.Context(), CopyPart{From: meta.VersionRef{Bucket: "bucket", Key: "key"}, Off: 1, Len: -1,
+		Bucket: "bucket", Key: "target", Upload: u.ID, Number: 1})
+	if err != nil || part.Size != 3*rigBlob-1 {
+		t.Fatalf("got size %d, %v; want %d", part.Size, err, 3*rigBlob-1)
+	}
+	if _, err := r.store.Complete(t.Context(), Complete{Bucket: "bucket", Key: "target", Upload: u.ID, Size: -1,
+		Parts: []meta.CompletePart{{Number: 1, ETag: part.ETag}}}); err != nil {
+		t.Fatal(err)
+	}
+	r.checkNothingLeft() // the first attempt's border piece too
+	if got, err := readObject(t, r.store, meta.VersionRef{Bucket: "bucket", Key: "target"}); err != nil || !bytes.Equal(got, now[1:]) {
+		t.Errorf("read %d bytes, %v", len(got), err)
+	}
+}
+
 func TestCopyPart(t *testing.T) {
 	r := newRig(t)
 	r.store.minPart = 0

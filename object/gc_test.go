@@ -177,6 +177,25 @@ func TestGCBehindReaders(t *testing.T) {
 	}
 }
 
+// More stale uploads than one look takes.
+func TestExpireMany(t *testing.T) {
+	r := newRig(t)
+	for range staleBatch + 3 {
+		if _, err := r.store.CreateUpload(t.Context(), cairn.Upload{Bucket: "bucket", Key: "key"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := r.store.expireOnce(t.Context(), time.Now()); err != nil || r.store.Status().ExpiredUploads != 0 {
+		t.Errorf("young uploads: %d expired, %v", r.store.Status().ExpiredUploads, err)
+	}
+	if err := r.store.expireOnce(t.Context(), time.Now().Add(r.store.cfg.StaleUploads+time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := r.store.Status().ExpiredUploads, int64(staleBatch+3); got != want || len(r.uploads("bucket")) != 0 {
+		t.Errorf("got %d expired, %d left; want %d, 0", got, len(r.uploads("bucket")), want)
+	}
+}
+
 // Run deletes garbage and expires uploads by itself, and ends with its context.
 func TestRun(t *testing.T) {
 	r := newRig(t)
