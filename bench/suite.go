@@ -58,7 +58,7 @@ func RunSuite(ctx context.Context, cfg SuiteConfig) ([]Row, error) {
 	for _, stage := range []struct {
 		name string
 		run  func(context.Context) error
-	}{{"machine limits", s.measureLimits}, {"matrix", s.matrix}, {"lost drive", s.lostDrive},
+	}{{"machine limits", s.measureLimits}, {"commits", s.commits}, {"matrix", s.matrix}, {"lost drive", s.lostDrive},
 		{"degraded reads", s.degraded}} {
 		start := time.Now()
 		if err := stage.run(ctx); err != nil {

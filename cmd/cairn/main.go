@@ -93,7 +93,7 @@ func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 }
 
 func usageError(c *cobra.Command, err error) error {
-	return &exitError{Code: exitUsage, Err: fmt.Errorf("%w\nSee `%s --help`.", err, c.CommandPath())}
+	return &exitError{Code: exitUsage, Err: fmt.Errorf("%w (see `%s --help`)", err, c.CommandPath())}
 }
 
 // group is a command that only holds others.
