@@ -511,3 +511,23 @@ func TestRateAndProgress(t *testing.T) {
 		}
 	})
 }
+
+// Findings on a drive that cannot be read any more say nothing about shards.
+func TestReportsFromADeadDriveAreDropped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 6)
+		defer c.run()()
+		ref := c.put(1).refs[0]
+		c.node.Set(1, cairn.DriveFailing)
+		c.settled()
+		v, err := c.meta.Volume(t.Context(), ref.Volume)
+		must(t, err)
+		for slot, d := range v.Slots {
+			c.rep.Report(cairn.Damage{Shard: cairn.ShardID{Volume: v.ID, Blob: ref.Blob, Slot: uint8(slot)}, Drive: d, Kind: cairn.DamageCorrupt})
+		}
+		c.settled()
+		if rows := c.damage(); len(rows) != 0 {
+			t.Errorf("damage %v, want none: five shards are whole, and of the sixth only its drive is known to be bad", rows)
+		}
+	})
+}

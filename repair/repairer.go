@@ -87,8 +87,8 @@ type Repairer struct {
 	reports  chan cairn.Damage
 	wake     chan struct{}
 	progress *progress
-	// filling holds the slots that are to be rebuilt whole, as of the last plan: findings in them need no rows.
-	filling atomic.Pointer[map[cairn.ShardID]bool]
+	// queued holds the shards and slots that had rows at the last plan.
+	queued atomic.Pointer[map[cairn.ShardID]bool]
 
 	// The rest belongs to Run's work loop.
 	notBefore map[cairn.ShardID]time.Time // back-off of rows that failed
@@ -172,7 +172,7 @@ func (r *Repairer) record(ctx context.Context) {
 				batch = append(batch, d)
 			}
 		}
-		if batch = r.withoutFilling(batch); len(batch) == 0 {
+		if batch = r.news(batch); len(batch) == 0 {
 			continue
 		}
 		for i := range batch {
@@ -190,14 +190,19 @@ func (r *Repairer) record(ctx context.Context) {
 	}
 }
 
-// withoutFilling drops findings in slots that are to be rebuilt whole: readers run into every shard that is not there yet.
-func (r *Repairer) withoutFilling(batch []cairn.Damage) []cairn.Damage {
-	filling := r.filling.Load()
-	if filling == nil {
-		return batch
+// news drops findings that tell nothing new: readers come by damaged shards, and those of a slot that is being rebuilt,
+// again and again. What a drive said that cannot be read now is dropped too: then it was the drive that was bad.
+func (r *Repairer) news(batch []cairn.Damage) []cairn.Damage {
+	readable := map[cairn.DriveID]bool{{}: true} // a finding that names no drive
+	for _, d := range r.cfg.Drives.Drives() {
+		readable[d.ID] = d.State.Readable() && !d.Retired
+	}
+	var queued map[cairn.ShardID]bool
+	if q := r.queued.Load(); q != nil {
+		queued = *q
 	}
 	return slices.DeleteFunc(batch, func(d cairn.Damage) bool {
-		return (*filling)[cairn.ShardID{Volume: d.Shard.Volume, Slot: d.Shard.Slot}]
+		return queued[d.Shard] || queued[cairn.ShardID{Volume: d.Shard.Volume, Slot: d.Shard.Slot}] || !readable[d.Drive]
 	})
 }
 
@@ -239,16 +244,14 @@ func (r *Repairer) world(ctx context.Context) (world, error) {
 	for _, d := range r.cfg.Drives.Drives() {
 		w.drives[d.ID] = d
 	}
-	filling := map[cairn.ShardID]bool{}
+	queued := make(map[cairn.ShardID]bool, len(rows))
 	for _, row := range rows {
 		if err := r.addVolume(ctx, &w, row); err != nil {
 			return world{}, err
 		}
-		if row.Kind == cairn.DamageSlot {
-			filling[row.Shard] = true
-		}
+		queued[row.Shard] = true
 	}
-	r.filling.Store(&filling)
+	r.queued.Store(&queued)
 	return w, nil
 }
 

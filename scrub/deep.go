@@ -84,20 +84,42 @@ func (s *Scrubber) verify(ctx context.Context, drive cairn.DriveID, info cairn.S
 		}
 	}
 	switch {
-	case err == nil, errors.Is(err, cairn.ErrNotFound): // released since it was listed; reconciling finds the others
+	case err == nil:
 		return nil
+	case errors.Is(err, cairn.ErrNotFound):
+		if _, gone := s.cfg.Drives.Stat(ctx, drive, info.ID); gone != nil {
+			return nil // released since it was listed; reconciling finds the others
+		}
 	case !errors.Is(err, cairn.ErrCorrupt):
 		return err
 	}
-	v, verr := s.cfg.Meta.Volume(ctx, info.ID.Volume)
-	if errors.Is(verr, cairn.ErrNotFound) || verr == nil && (int(info.ID.Slot) >= len(v.Slots) || v.Slots[info.ID.Slot] != drive) {
-		return nil // not what Meta counts on
+	if !s.readable(drive) {
+		return err // not the shard is bad, but the drive
 	}
-	if verr != nil {
-		return verr
+	return s.corrupt(ctx, drive, info, err)
+}
+
+// readable tells whether a drive counts as readable now.
+func (s *Scrubber) readable(drive cairn.DriveID) bool {
+	for _, st := range s.cfg.Drives.Statuses() {
+		if st.ID == drive {
+			return st.State.Readable()
+		}
+	}
+	return false
+}
+
+// corrupt records a shard that does not read right, if it is one that Meta counts on.
+func (s *Scrubber) corrupt(ctx context.Context, drive cairn.DriveID, info cairn.ShardInfo, why error) error {
+	v, err := s.cfg.Meta.Volume(ctx, info.ID.Volume)
+	if errors.Is(err, cairn.ErrNotFound) || err == nil && (int(info.ID.Slot) >= len(v.Slots) || v.Slots[info.ID.Slot] != drive) {
+		return nil
+	}
+	if err != nil {
+		return err
 	}
 	return s.record(ctx, []cairn.Damage{{Shard: info.ID, Kind: cairn.DamageCorrupt, Drive: drive, Found: time.Now(),
-		By: "scrub", Note: err.Error()}})
+		By: "scrub", Note: why.Error()}})
 }
 
 // throttle waits until n more bytes may be read.

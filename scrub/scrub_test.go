@@ -208,6 +208,31 @@ func TestAbsentDriveProvesNothing(t *testing.T) {
 	})
 }
 
+// When a drive begins to fail while it is read, that is not damage of each of its shards.
+func TestFailingDriveIsNotDamageOfShards(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		for range 8 {
+			r.put(1)
+		}
+		bad := r.node.ID(1)
+		r.disk.Fault = func(_ context.Context, call blobtest.Call) error {
+			if call.Drive == bad && call.Op == blobtest.OpVerify {
+				r.node.Set(1, cairn.DriveFailing)
+				return cairn.ErrCorrupt
+			}
+			return nil
+		}
+		defer r.run(r.scrub)()
+		if err := r.scrub.Start().Wait(t.Context()); err == nil {
+			t.Error("a pass that could not read a drive tells of no error")
+		}
+		if rows := r.damage(); len(rows) != 0 {
+			t.Errorf("damage %v, want none", rows)
+		}
+	})
+}
+
 // I4: a shard goes only when its blob can never be committed any more, nothing refers to it, and nobody reads it.
 func TestOrphansGoOnlyWithProof(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -48,7 +48,8 @@ const (
 	requests         = 256      // drives that wait to be reconciled; more are covered by the next round
 	saveEvery        = 30 * time.Second
 	retryOverload    = 200 * time.Millisecond
-	passWorkers      = 4 // drives that a pass reads at once
+	retryReconcile   = 10 * time.Second // after a comparison that did not come through
+	passWorkers      = 4                // drives that a pass reads at once
 )
 
 func (c *Config) setDefaults() error {
@@ -167,7 +168,11 @@ func (s *Scrubber) Run(ctx context.Context) error {
 			}
 			pick = func(id cairn.DriveID) bool { return ids[id] }
 		}
-		s.complain(ctx, "comparing slots", s.reconcile(ctx, pick))
+		err := s.reconcile(ctx, pick)
+		s.complain(ctx, "comparing slots", err)
+		if err != nil {
+			all.Reset(min(retryReconcile, s.cfg.ReconcileEvery))
+		}
 	}
 }
 
