@@ -1,6 +1,7 @@
 package datanode
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -8,6 +9,7 @@ import (
 	"testing"
 
 	"cairn/internal/vfs"
+	"golang.org/x/time/rate"
 )
 
 // step is one operation of a script.
@@ -37,6 +39,7 @@ func everything() []step {
 	// A segment of its own for a large shard and much that dies, so that compaction has to stream.
 	add(put(40, 1, 100_000), put(41, 1, 200_000), put(42, 1, 100_000), put(43, 1, 100_000), put(44, 1, 100_000))
 	add(func(w *world) error { return w.delete(40, 42, 43) }, (*world).tidy, (*world).tidy)
+	add(func(w *world) error { return w.slowStream(47, 1, 70_000) })
 	// A checkpoint that knows free segments, which are then used.
 	add(func(w *world) error { return w.store.saveIndex() }, put(45, 1, 150_000), put(46, 1, 400_000))
 	return steps
@@ -170,6 +173,41 @@ func TestEveryOperationFailsOnce(t *testing.T) {
 			if !hit() {
 				break
 			}
+		}
+	}
+}
+
+// A shard is deleted between the reading and the writing of its copy: it stays deleted, now, after a crash, and when the
+// segments of record, copy and deletion are recycled in any order.
+func TestDeleteDuringCompaction(t *testing.T) {
+	w := newWorld(t)
+	defer func() { w.close(false) }()
+	if err := errors.Join(w.open(nil), w.append(1, 1, 5000), w.append(2, 1, 300)); err != nil {
+		t.Fatal(err)
+	}
+	l, err := w.store.locate(testKey(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.delete(1); err != nil {
+		t.Fatal(err)
+	}
+	c := &compaction{store: w.store, from: l.segment, limit: rate.NewLimiter(rate.Inf, compactBurst), turns: make(chan struct{}, 1)}
+	err = c.copyRecord(context.Background(), &l)
+	l.release()
+	c.wg.Wait()
+	if err = errors.Join(err, c.err, w.wrong(false)); err != nil {
+		t.Fatal("after the copy: ", err)
+	}
+	for i := range 12 {
+		if err := errors.Join(w.append(10+i, 1, 120_000), w.tidy(), w.delete(10+i), w.tidy()); err != nil {
+			t.Fatal(err)
+		}
+		after := w.crash(vfs.LoseAll, 0)
+		w.close(false)
+		w = after
+		if err := errors.Join(w.open(nil), w.wrong(true)); err != nil {
+			t.Fatalf("round %d: %v", i, err)
 		}
 	}
 }

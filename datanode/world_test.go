@@ -137,6 +137,28 @@ func (w *world) stream(blob int, version uint64, n int) error {
 	return err
 }
 
+// slowStream writes a checkpoint between the reservation of the extent and the commit.
+func (w *world) slowStream(blob int, version uint64, n int) error {
+	k := testKey(blob)
+	c := content(k, version, n)
+	st, err := w.store.create(context.Background(), testHeader(k), int64(n))
+	if err == nil {
+		err = w.append(blob+1, version, 10) // goes behind the extent
+	}
+	if err == nil {
+		err = w.store.saveIndex()
+	}
+	if err == nil {
+		st.Write([]byte(c[:blockSize]), nil)
+		st.Write([]byte(c[blockSize:]), nil)
+		result := make(chan error, 1)
+		st.Commit(func(err error) { result <- err })
+		err = <-result
+	}
+	w.settle(k, c, err)
+	return err
+}
+
 // abandon starts a stream and leaves it, as a crash of its writer would.
 func (w *world) abandon(blob int, n int) error {
 	k := testKey(blob)
