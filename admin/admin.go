@@ -5,8 +5,8 @@
 // function) and the metrics registry. It does not gather the facts: the Cluster that it is given does.
 //
 // Who may call what: /healthz/* answers anybody, with one word. /metrics answers callers on the loopback interface, and
-// others with the root credentials. Everything under /api/ needs the root credentials, as HTTP basic authentication; there
-// is no TLS of its own, so the address belongs on loopback or behind a proxy.
+// others with the root credentials. Everything under /api/ and the Go profiles under /debug/pprof/ need the root
+// credentials, as HTTP basic authentication; there is no TLS of its own, so the address belongs on loopback or behind a proxy.
 package admin
 
 import (
@@ -19,6 +19,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"net/netip"
 	"strings"
 	"time"
@@ -73,6 +74,9 @@ func New(cfg Config) (*Server, error) {
 	s.mux.HandleFunc("GET /healthz/ready", s.ready)
 	metrics := promhttp.HandlerFor(cfg.Metrics.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4})
 	s.mux.Handle("GET /metrics", s.loopbackOrRoot(metrics))
+	s.mux.Handle("GET /debug/pprof/", s.root(http.HandlerFunc(pprof.Index)))
+	s.mux.Handle("GET /debug/pprof/profile", s.root(http.HandlerFunc(pprof.Profile)))
+	s.mux.Handle("GET /debug/pprof/trace", s.root(http.HandlerFunc(pprof.Trace)))
 	api := func(pattern string, h func(w http.ResponseWriter, r *http.Request) (any, error)) {
 		s.mux.Handle(pattern, s.root(answer(h)))
 	}
