@@ -8,6 +8,12 @@ type absence struct {
 	name  string    // in operation names: "Get" + name
 	get   *apiError // what GET answers, or
 	doc   string    // the document of an empty configuration, without the XML header
+	// list is the document that lists no configurations, for the kinds of which a bucket has many, told apart by "id".
+	list string
+}
+
+func emptyList(element string) string {
+	return "<" + element + ` xmlns="` + xmlNamespace + `"><IsTruncated>false</IsTruncated></` + element + ">"
 }
 
 func missing(code, message string) *apiError { return newError(http.StatusNotFound, code, message) }
@@ -41,10 +47,10 @@ func bucketAbsences() []absence {
 			`><Payer>BucketOwner</Payer></RequestPaymentConfiguration>`},
 		{query: "logging", name: "BucketLogging", doc: `<BucketLoggingStatus` + ns + `/>`},
 		{query: "notification", name: "BucketNotificationConfiguration", doc: `<NotificationConfiguration` + ns + `/>`},
-		{query: "analytics", name: "BucketAnalyticsConfiguration", get: noConfig},
-		{query: "inventory", name: "BucketInventoryConfiguration", get: noConfig},
-		{query: "metrics", name: "BucketMetricsConfiguration", get: noConfig},
-		{query: "intelligent-tiering", name: "BucketIntelligentTieringConfiguration", get: noConfig},
+		{query: "analytics", name: "BucketAnalyticsConfiguration", get: noConfig, list: emptyList("ListBucketAnalyticsConfigurationResult")},
+		{query: "inventory", name: "BucketInventoryConfiguration", get: noConfig, list: emptyList("ListInventoryConfigurationsResult")},
+		{query: "metrics", name: "BucketMetricsConfiguration", get: noConfig, list: emptyList("ListMetricsConfigurationsResult")},
+		{query: "intelligent-tiering", name: "BucketIntelligentTieringConfiguration", get: noConfig, list: emptyList("ListBucketIntelligentTieringConfigurationsOutput")},
 	}
 }
 
@@ -85,6 +91,9 @@ func absentOperations() []operation {
 func (a absence) answer(c *call) error {
 	if _, err := c.srv.cfg.Objects.Bucket(c.r.Context(), c.bucket); err != nil {
 		return err
+	}
+	if a.list != "" && !c.query.has("id") {
+		return c.render(func(b []byte) []byte { return append(b, a.list...) })
 	}
 	if a.get != nil {
 		return a.get.with("", field{"BucketName", c.bucket})

@@ -3,6 +3,7 @@ package s3api
 import (
 	"errors"
 	"net/http"
+	"strings"
 	"time"
 
 	"cairn"
@@ -16,15 +17,15 @@ func (c *call) authenticate() error {
 	_, inHeader := c.r.Header["Authorization"]
 	var err error
 	switch {
-	case presigned && inHeader:
+	case inHeader && (presigned || sigv4.IsPresignedV2(c.query)), presigned && sigv4.IsPresignedV2(c.query):
 		return errInvalidArgument.with("Only one auth mechanism allowed; only the X-Amz-Algorithm query parameter, " +
 			"Signature query string parameter or the Authorization header should be specified")
 	case presigned:
 		c.auth, err = sigv4.FromQuery(c.query, c.r.Header, c.srv.cfg.Region)
 	case inHeader:
 		c.auth, err = sigv4.FromHeader(c.r.Header, c.srv.cfg.Region)
-	case c.query.has("AWSAccessKeyId") || c.query.has("Signature"):
-		return errInvalidRequest.with("The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256.")
+	case sigv4.IsPresignedV2(c.query):
+		return c.verifyV2()
 	default:
 		return c.anonymous()
 	}
@@ -67,6 +68,44 @@ func (c *call) verify() error {
 	c.who = who
 	if c.auth.Presigned {
 		c.hoist()
+	}
+	return nil
+}
+
+// verifyV2 takes a presigned URL of Signature Version 2. Its x-amz-… parameters are headers that the signer moved into the
+// query, and are signed as headers.
+func (c *call) verifyV2() error {
+	a, err := sigv4.FromQueryV2(c.query)
+	if err == nil {
+		err = a.CheckTime(c.start)
+	}
+	if err != nil {
+		return c.explainAuth(err)
+	}
+	secret, who, err := c.srv.cfg.Identities.Lookup(a.AccessKey)
+	if errors.Is(err, cairn.ErrNotFound) {
+		return errInvalidAccessKey.with("", field{"AWSAccessKeyId", a.AccessKey})
+	}
+	if err != nil {
+		return err
+	}
+	c.hoist()
+	for _, name := range []string{"Content-Type", "Content-Md5"} {
+		if v := c.query.get(strings.ToLower(name)); v != "" && c.header(name) == "" {
+			c.r.Header[name] = []string{v}
+		}
+	}
+	resource := c.raw
+	if c.virtual {
+		resource = "/" + c.bucket + resource
+	}
+	if err := a.Verify(secret, resource, &sigv4.Message{Method: c.r.Method, Query: c.query, Header: c.r.Header}); err != nil {
+		return c.explainAuth(err)
+	}
+	c.who = who
+	c.auth = sigv4.Auth{Presigned: true, AccessKey: a.AccessKey, Signature: a.Signature, Payload: sigv4.UnsignedPayload}
+	if c.header("X-Amz-Content-Sha256") == sigv4.UnsignedTrailer {
+		c.auth.Payload = sigv4.UnsignedTrailer
 	}
 	return nil
 }

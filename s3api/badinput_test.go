@@ -224,13 +224,19 @@ func (r *rig) presign(method, path string, date time.Time, expires, secret strin
 
 func TestOtherAuthRefusals(t *testing.T) {
 	r := newRig(t, nil)
+	soon := fmt.Sprint(time.Now().Add(time.Minute).Unix())
 	for _, c := range []struct{ name, head, code string }{
 		{"anonymous", "GET /bucket HTTP/1.1\r\n", "AccessDenied"},
 		{"anonymous put", "PUT /bucket/k HTTP/1.1\r\nContent-Length: 0\r\n", "AccessDenied"},
 		{"anonymous nonsense", "BREW /bucket/k HTTP/1.1\r\n", "AccessDenied"},
 		{"anonymous signed chunks", "PUT /bucket/k HTTP/1.1\r\nX-Amz-Content-Sha256: " + sigv4.SignedChunks + "\r\n", "AccessDenied"},
 		{"version 2", "GET /bucket HTTP/1.1\r\nAuthorization: AWS key:signature\r\n", "InvalidRequest"},
-		{"version 2 in query", "GET /bucket?AWSAccessKeyId=a&Expires=1&Signature=b HTTP/1.1\r\n", "InvalidRequest"},
+		{"version 2 in query, expired", "GET /bucket?AWSAccessKeyId=" + testKey + "&Expires=1&Signature=b HTTP/1.1\r\n", "AccessDenied"},
+		{"version 2 in query, unknown key", "GET /bucket?AWSAccessKeyId=a&Expires=" + soon + "&Signature=b HTTP/1.1\r\n", "InvalidAccessKeyId"},
+		{"version 2 in query, wrong signature", "GET /bucket?AWSAccessKeyId=" + testKey + "&Expires=" + soon + "&Signature=b HTTP/1.1\r\n", "SignatureDoesNotMatch"},
+		{"version 2 in query, for years", "GET /bucket?AWSAccessKeyId=" + testKey + "&Expires=99999999999&Signature=b HTTP/1.1\r\n", "AuthorizationQueryParametersError"},
+		{"version 2 in query, without time", "GET /bucket?AWSAccessKeyId=" + testKey + "&Signature=b HTTP/1.1\r\n", "AuthorizationQueryParametersError"},
+		{"both versions in query", "GET /bucket?AWSAccessKeyId=" + testKey + "&Signature=b&X-Amz-Signature=c HTTP/1.1\r\n", "InvalidArgument"},
 		{"basic", "GET /bucket HTTP/1.1\r\nAuthorization: Basic eDp5\r\n", "InvalidRequest"},
 		{"nonsense", "GET /bucket HTTP/1.1\r\nAuthorization: AWS4-HMAC-SHA256 nonsense\r\n", "AuthorizationHeaderMalformed"},
 		{"empty", "GET /bucket HTTP/1.1\r\nAuthorization: \r\n", "InvalidRequest"},

@@ -55,6 +55,9 @@ func (c *call) describe(v *cairn.Version) {
 	h["Accept-Ranges"] = acceptRanges
 	c.setVersion(v)
 	for name, value := range v.Headers {
+		if strings.HasPrefix(name, metaPrefix) {
+			name = strings.ToLower(name) // as S3 sends it: some SDKs hand the name on as it comes over the wire
+		}
 		h[name] = []string{value}
 	}
 	if _, ok := v.Headers["Content-Type"]; !ok {
@@ -220,14 +223,14 @@ func (c *call) choosePart(v *cairn.Version, s string) (r byteRange, partial bool
 		return byteRange{0, v.Size}, v.Size > 0, nil
 	}
 	c.set("X-Amz-Mp-Parts-Count", strconv.Itoa(len(v.Parts)))
-	if number > len(v.Parts) {
-		return r, false, errInvalidPart.with("The requested partnumber is not satisfiable")
-	}
-	for _, p := range v.Parts[:number-1] {
+	for _, p := range v.Parts {
+		if p.Number == number {
+			r.length = p.Size
+			return r, r.length > 0, nil
+		}
 		r.off += p.Size
 	}
-	r.length = v.Parts[number-1].Size
-	return r, r.length > 0, nil
+	return r, false, errInvalidPart.with("The requested partnumber is not satisfiable")
 }
 
 func parsePartNumber(s string) (int, error) {

@@ -16,6 +16,8 @@ type target struct {
 	key    string
 	path   string // the whole path, decoded once: what the signature covers
 	raw    string // the path as received
+	// virtual: the bucket was named by the host.
+	virtual bool
 }
 
 // parseTarget reads the request target ("/bucket/key?query") and Host. Nothing is cleaned: "//", "." and ".." are parts of
@@ -29,7 +31,7 @@ func parseTarget(requestURI, host string, domains []string) (t target, rawQuery 
 		return t, "", err
 	}
 	if bucket := virtualHost(host, domains); bucket != "" {
-		t.bucket, t.key = bucket, t.path[1:]
+		t.bucket, t.key, t.virtual = bucket, t.path[1:], true
 	} else {
 		rawBucket, rawKey, _ := strings.Cut(t.raw[1:], "/")
 		if t.bucket, err = unescape(rawBucket, false); err != nil {
