@@ -51,6 +51,8 @@ func (b *batch) run(ops []*op) {
 	s := b.store
 	b.ops, b.used, b.runs, b.fresh = ops, 0, b.runs[:0], nil
 	now := time.Now()
+	w := s.limits.watchWrite(0)
+	defer w.end()
 	for _, o := range ops {
 		if o.err = b.stage(o, now); o.err != nil && o.segment != nil {
 			s.mu.Lock()
@@ -167,7 +169,7 @@ func (b *batch) findVictims(o *op) {
 // reserve takes the record's extent, and encodes it into the buffer.
 func (b *batch) reserve(o *op) error {
 	n := o.h.recordBytes()
-	g, at, err := b.store.reserve(context.Background(), n, o.copied || o.kind != opAppend)
+	g, at, err := b.store.reserveSmall(b.store.bg, n, o.copied || o.kind != opAppend)
 	if err != nil {
 		return err
 	}
@@ -223,8 +225,6 @@ func (b *batch) stageCommit(o *op, now time.Time) error {
 // streams is written already: their segments' sync covers it.
 func (b *batch) write() error {
 	s := b.store
-	w := s.limits.watchWrite(0)
-	defer w.end()
 	for _, r := range b.runs {
 		if _, err := r.segment.direct.WriteAt(b.buf[r.from:r.to], r.at); err != nil {
 			return s.breakOff(err)

@@ -87,8 +87,11 @@ func wrap(op string, drive cairn.DriveID, id cairn.ShardID, err error) error {
 	if err == nil {
 		return nil
 	}
-	if cairn.Kind(err) == nil {
+	switch kind := cairn.Kind(err); {
+	case kind == nil:
 		err = kindOf(err)
+	case !errors.Is(err, kind): // a context's end
+		err = fmt.Errorf("%w: %w", err, kind)
 	}
 	return &cairn.Error{Op: "datanode." + op, Subject: id.String() + " on " + drive.String(), Err: err}
 }

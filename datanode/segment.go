@@ -41,15 +41,15 @@ type segment struct {
 	users atomic.Int64
 
 	// Guarded by the store's mutex.
-	tail      int64              // the next record begins here
-	pending   map[int64]struct{} // starts of records that are reserved and not yet indexed
-	sealed    bool               // takes no more records
-	live      int64              // shards that the index locates here
-	liveBytes int64              // their records
-	deletions int64              // deletions recorded here that are still needed
-	fences    int64              // fences recorded here that are still in force
-	dead      []key              // shards whose records here are superseded or deleted
-	stuck     bool               // compaction met a bad record: the segment stays until that is replaced or deleted
+	tail      int64         // the next record begins here
+	pending   map[int64]int // how many extents begin at a place that are reserved and not yet settled
+	sealed    bool          // takes no more records
+	live      int64         // shards that the index locates here
+	liveBytes int64         // their records
+	deletions int64         // deletions recorded here that are still needed
+	fences    int64         // fences recorded here that are still in force
+	dead      []key         // shards whose records here are superseded or deleted
+	stuck     bool          // compaction met a bad record: the segment stays until that is replaced or deleted
 	recycling bool
 }
 
@@ -79,7 +79,7 @@ func parseSegmentName(name string) (uint32, bool) {
 
 // openSegment opens both handles of a segment's file.
 func (s *store) openSegment(id uint32, flags vfs.Flag) (*segment, error) {
-	g := &segment{id: id, path: filepath.Join(s.dir, segmentsDir, segmentName(id)), pending: map[int64]struct{}{}}
+	g := &segment{id: id, path: filepath.Join(s.dir, segmentsDir, segmentName(id)), pending: map[int64]int{}}
 	var err error
 	if g.direct, err = s.fs.Open(g.path, flags|vfs.Direct); err != nil {
 		return nil, err

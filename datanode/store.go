@@ -39,6 +39,7 @@ type store struct {
 	segs        map[uint32]*segment // all but the free ones
 	free        []*segment          // recycled: void, sealed, ready for use
 	active      *segment
+	arena       arena
 	lastSegment uint32
 	seq         uint64                         // the last that was given out, as seq or lsn
 	acked       uint64                         // all records up to this lsn are durable
@@ -126,42 +127,55 @@ func (s *store) breakOff(err error) error {
 // reserve takes n bytes for one record. The extent is pending until it is settled. Privileged requests (deletes, fences,
 // compaction) may use space that is kept from shards.
 func (s *store) reserve(ctx context.Context, n int64, privileged bool) (*segment, int64, error) {
+	g, at, _, err := s.reserveUpTo(ctx, n, n, privileged)
+	return g, at, err
+}
+
+// reserveUpTo takes at least n bytes and at most want, in one extent.
+func (s *store) reserveUpTo(ctx context.Context, n, want int64, privileged bool) (*segment, int64, int64, error) {
 	for {
 		s.mu.Lock()
-		g, at, ok := s.take(n)
+		g, at, got := s.take(n, want)
 		s.mu.Unlock()
-		if ok {
-			return g, at, nil
+		if got > 0 {
+			return g, at, got, nil
 		}
 		select {
 		case <-s.rotate:
 		case <-ctx.Done():
-			return nil, 0, ctx.Err()
+			return nil, 0, 0, ctx.Err()
 		}
 		err := s.nextSegment(n, privileged)
 		s.rotate <- struct{}{}
 		if err != nil {
-			return nil, 0, err
+			return nil, 0, 0, err
 		}
 	}
 }
 
-// take reserves from the active segment. The caller holds mu.
-func (s *store) take(n int64) (*segment, int64, bool) {
-	g := s.active
+// take reserves n to want bytes from the active segment; got is 0 if it has no room. The caller holds mu.
+func (s *store) take(n, want int64) (g *segment, at, got int64) {
+	g = s.active
 	if g == nil || g.tail+n > g.size {
-		return nil, 0, false
+		return nil, 0, 0
 	}
-	at := g.tail
-	g.tail += n
-	g.pending[at] = struct{}{}
+	at, got = g.tail, min(want, g.size-g.tail)
+	g.tail += got
+	g.hold(at)
+	return g, at, got
+}
+
+// hold keeps the segment, and what a recovery finds in it from at on, until settle. The caller holds mu.
+func (g *segment) hold(at int64) {
+	g.pending[at]++
 	g.users.Add(1)
-	return g, at, true
 }
 
 // settle ends a reservation: its record is indexed, or its extent is given up. The caller holds mu.
 func (g *segment) settle(at int64) {
-	delete(g.pending, at)
+	if g.pending[at]--; g.pending[at] == 0 {
+		delete(g.pending, at)
+	}
 	g.users.Add(-1)
 }
 
@@ -188,6 +202,7 @@ func (s *store) nextSegment(n int64, privileged bool) error {
 	defer s.mu.Unlock()
 	if s.active != nil {
 		s.active.sealed = true
+		s.dropArena()
 	}
 	next.sealed = false
 	s.active, s.segs[next.id] = next, next
@@ -365,7 +380,10 @@ func (s *store) users() (n int64) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	for _, g := range s.segs {
-		n += g.users.Load() - int64(len(g.pending))
+		n += g.users.Load()
+		for _, held := range g.pending {
+			n -= int64(held)
+		}
 	}
 	return n
 }
