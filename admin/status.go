@@ -86,10 +86,8 @@ type Scrub struct {
 // Repair tells what the repairer does and what waits for it.
 type Repair struct {
 	cairn.Progress
-	Queued   int64            `json:"queued"`             // damage rows
-	ByKind   map[string]int64 `json:"by_kind,omitempty"`  // damage rows by kind
-	Waiting  string           `json:"waiting,omitempty"`  // what keeps it from going on, e.g. "needs 1 more drive"
-	Repaired int64            `json:"repaired,omitempty"` // shards rebuilt since the start of the process
+	Queued  int64  `json:"queued"`            // damage rows
+	Waiting string `json:"waiting,omitempty"` // what most of them wait for, e.g. "needs 1 more drive"
 }
 
 // Object is the answer to GET /api/v1/objects/BUCKET/KEY/shards.
