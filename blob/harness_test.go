@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -28,11 +29,23 @@ type rig struct {
 	mem    *blobtest.Memory
 	vols   *volumes
 	damage *reports
+	fault  atomic.Pointer[faultFunc]
 }
+
+type faultFunc = func(context.Context, blobtest.Call) error
+
+// setFault changes the drives' faults; reads that were held up may be under way.
+func (r *rig) setFault(f faultFunc) { r.fault.Store(&f) }
 
 func newRig(t testing.TB, p cairn.Profile, change ...func(*blob.Config)) *rig {
 	t.Helper()
 	r := &rig{t: t, mem: new(blobtest.Memory), vols: newVolumes(p, 1), damage: new(reports)}
+	r.mem.Fault = func(ctx context.Context, c blobtest.Call) error {
+		if f := r.fault.Load(); f != nil && *f != nil {
+			return (*f)(ctx, c)
+		}
+		return nil
+	}
 	cfg := blob.Config{Shards: r.mem, Volumes: r.vols, Damage: r.damage}
 	for _, f := range change {
 		f(&cfg)
@@ -73,8 +86,8 @@ func (r *rig) request(data []byte) cairn.BlobPut {
 }
 
 func (r *rig) get(blobs []cairn.NewBlob, off, n int64) ([]byte, error) {
-	var out bytes.Buffer
-	err := r.Get(context.Background(), refs(blobs), off, n, &out)
+	out := bytes.NewBuffer(make([]byte, 0, max(n, 0)%(1<<30)))
+	err := r.Get(context.Background(), refs(blobs), off, n, out)
 	return out.Bytes(), err
 }
 

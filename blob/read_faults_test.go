@@ -20,7 +20,7 @@ import (
 // latency makes reads take a time of their drive's, in fake time; hung drives answer when release is closed. A jitter of
 // nanoseconds keeps any two from ending at the same instant.
 func (r *rig) latency(of map[cairn.DriveID]time.Duration, other time.Duration, release chan struct{}) {
-	r.mem.Fault = func(_ context.Context, c blobtest.Call) error {
+	r.setFault(func(_ context.Context, c blobtest.Call) error {
 		if c.Op != blobtest.OpRead {
 			return nil
 		}
@@ -34,7 +34,7 @@ func (r *rig) latency(of map[cairn.DriveID]time.Duration, other time.Duration, r
 		}
 		time.Sleep(d + time.Duration(rand.IntN(1000)))
 		return nil
-	}
+	})
 }
 
 const hung = time.Duration(-1)
@@ -173,12 +173,12 @@ func TestUnreadableDriveIsNotAsked(t *testing.T) {
 		sick, _ := r.at(blobs[0], 1)
 		r.vols.setState(sick, state)
 		var asked atomic.Int64
-		r.mem.Fault = func(_ context.Context, c blobtest.Call) error {
+		r.setFault(func(_ context.Context, c blobtest.Call) error {
 			if c.Drive == sick {
 				asked.Add(1)
 			}
 			return nil
-		}
+		})
 		r.wantBytes(blobs, data)
 		if n := asked.Load(); n != 0 {
 			t.Errorf("%s drive was asked %d times", state, n)
@@ -245,13 +245,13 @@ func TestStuckReadsAreBounded(t *testing.T) {
 		release := make(chan struct{})
 		drive, _ := r.at(blobs[0], 0)
 		var stuck atomic.Int64
-		r.mem.Fault = func(_ context.Context, c blobtest.Call) error {
+		r.setFault(func(_ context.Context, c blobtest.Call) error {
 			if c.Op == blobtest.OpRead && c.Drive == drive {
 				stuck.Add(1)
 				<-release
 			}
 			return nil
-		}
+		})
 		for range 100 {
 			r.timed(blobs, 0, data)
 			time.Sleep(2 * time.Second)
@@ -273,12 +273,12 @@ func TestReadFaultSweep(t *testing.T) {
 					r := newRig(t, p42)
 					blobs := r.put(data)
 					var count atomic.Int64
-					r.mem.Fault = func(_ context.Context, c blobtest.Call) error {
+					r.setFault(func(_ context.Context, c blobtest.Call) error {
 						if i := count.Add(1) - 1; i >= n && i < n+width {
 							return kind
 						}
 						return nil
-					}
+					})
 					if got, err := r.get(blobs, 0, int64(size)); err != nil || !bytes.Equal(got, data) {
 						t.Errorf("%d bytes, reads %d…%d %v: %v, first difference at %d", size, n, n+width, kind, err, diff(got, data))
 					}

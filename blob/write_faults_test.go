@@ -54,12 +54,12 @@ func (r *rig) failOn(op blobtest.Op, err error, slots ...int) {
 	for _, s := range slots {
 		drives[r.vols.row(1).Slots[s]] = true
 	}
-	r.mem.Fault = func(_ context.Context, c blobtest.Call) error {
+	r.setFault(func(_ context.Context, c blobtest.Call) error {
 		if c.Op == op && drives[c.Drive] {
 			return err
 		}
 		return nil
-	}
+	})
 }
 
 func TestFailingSlotIsSkipped(t *testing.T) {
@@ -78,7 +78,7 @@ func TestFailingSlotIsSkipped(t *testing.T) {
 			if err := r.wantDurable(blobs); err != nil {
 				t.Error(err)
 			}
-			r.mem.Fault = nil
+			r.setFault(nil)
 			r.wantBytes(blobs, data)
 		}
 	}
@@ -170,12 +170,12 @@ func TestSlotsThatTakeNoWritesAreLeftOut(t *testing.T) {
 		r := newRig(t, p42)
 		sick := r.vols.row(1).Slots[3]
 		r.vols.setState(sick, cairn.DriveReadOnly)
-		r.mem.Fault = func(_ context.Context, c blobtest.Call) error {
+		r.setFault(func(_ context.Context, c blobtest.Call) error {
 			if c.Drive == sick && c.Op != blobtest.OpDelete {
 				t.Errorf("%s on a read-only drive", c.Op)
 			}
 			return nil
-		}
+		})
 		blobs := r.put(noise(size))
 		if !slices.Equal(blobs[0].Skipped, []uint8{3}) {
 			t.Errorf("skipped %v, want slot 3", blobs[0].Skipped)
@@ -207,12 +207,12 @@ func TestStraggler(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := newRig(t, p42)
 				hung, release := r.vols.row(1).Slots[2], make(chan struct{})
-				r.mem.Fault = func(_ context.Context, call blobtest.Call) error {
+				r.setFault(func(_ context.Context, call blobtest.Call) error {
 					if call.Drive == hung && call.Op == c.op {
 						<-release
 					}
 					return nil
-				}
+				})
 				for i, want := range []time.Duration{2 * time.Second, 0, 0} {
 					start := time.Now()
 					data := noise(c.size)
@@ -244,7 +244,7 @@ func TestStragglerDeadlineAdapts(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t, p42)
 			slow := r.vols.row(1).Slots[0]
-			r.mem.Fault = func(_ context.Context, c blobtest.Call) error {
+			r.setFault(func(_ context.Context, c blobtest.Call) error {
 				if c.Op != blobtest.OpAppend && c.Op != blobtest.OpCommit {
 					return nil
 				}
@@ -253,7 +253,7 @@ func TestStragglerDeadlineAdapts(t *testing.T) {
 					time.Sleep(8 * time.Second)
 				}
 				return nil
-			}
+			})
 			if blobs := r.put(noise(size)); blobs[0].Skipped != nil {
 				t.Errorf("%d bytes: skipped %v, though everyone was slow", size, blobs[0].Skipped)
 			}
@@ -267,12 +267,12 @@ func TestStalledPutFails(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t, p42)
 			hung, release := r.vols.row(1).Slots[:2], make(chan struct{})
-			r.mem.Fault = func(_ context.Context, c blobtest.Call) error {
+			r.setFault(func(_ context.Context, c blobtest.Call) error {
 				if slices.Contains(hung, c.Drive) {
 					<-release
 				}
 				return nil
-			}
+			})
 			start := time.Now()
 			_, err := r.Put(context.Background(), r.request(noise(size)))
 			if took := time.Since(start); !errors.Is(err, cairn.ErrQuorum) || took < 30*time.Second || took > 50*time.Second {
@@ -287,13 +287,13 @@ func TestCanceledPut(t *testing.T) {
 	for _, size := range bothWays {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t, p42)
-			r.mem.Fault = func(ctx context.Context, c blobtest.Call) error {
+			r.setFault(func(ctx context.Context, c blobtest.Call) error {
 				if c.Op == blobtest.OpAppend || c.Op == blobtest.OpWrite {
 					<-ctx.Done()
 					return ctx.Err()
 				}
 				return nil
-			}
+			})
 			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 			defer cancel()
 			start := time.Now()
@@ -306,7 +306,7 @@ func TestCanceledPut(t *testing.T) {
 				t.Errorf("%d bytes: %d shards left", size, got)
 			}
 			// Nobody is blamed for it.
-			r.mem.Fault = nil
+			r.setFault(nil)
 			if blobs := r.put(noise(size)); blobs[0].Skipped != nil {
 				t.Errorf("%d bytes: the next put skipped %v", size, blobs[0].Skipped)
 			}
@@ -322,7 +322,7 @@ func TestWriteFaultSweep(t *testing.T) {
 			for n := int64(0); ; n++ {
 				r := newRig(t, p42)
 				var count atomic.Int64
-				r.mem.Fault = func(_ context.Context, c blobtest.Call) error {
+				r.setFault(func(_ context.Context, c blobtest.Call) error {
 					if c.Op == blobtest.OpDelete {
 						return nil
 					}
@@ -330,12 +330,12 @@ func TestWriteFaultSweep(t *testing.T) {
 						return errInjected
 					}
 					return nil
-				}
+				})
 				data := noise(size)
 				blobs, err := r.Put(context.Background(), r.request(data))
 				r.mem.Wait()
 				hit := count.Load() > n
-				r.mem.Fault = nil
+				r.setFault(nil)
 				if err != nil {
 					if got := r.mem.Count(); got != 0 {
 						t.Errorf("%d bytes, faults %d…%d: %v, and %d shards left", size, n, n+width, err, got)

@@ -214,7 +214,7 @@ func (m *Memory) Create(ctx context.Context, drive cairn.DriveID, h *cairn.Shard
 	if err != nil {
 		return nil, fail(OpCreate, h.ID, err)
 	}
-	return &memWriter{m: m, ctx: ctx, drive: drive, header: *h, size: size}, nil
+	return &memWriter{m: m, ctx: ctx, drive: drive, header: *h, size: size, data: make([]byte, 0, size)}, nil
 }
 
 type memWriter struct {
