@@ -30,7 +30,7 @@ type Config struct {
 	QueueOps      int   // unwritten appends, deletes and pieces: 16,384
 	MaxStreams    int   // shards being streamed to one drive: 1,024
 	StreamWriters int   // threads that write pieces, per drive: 4
-	Reads         int   // reads of one drive that wait for the disk at once: 64
+	Reads         int   // reads of one drive that wait for the disk at once, each with up to 1 MiB of memory: 16
 	ReadQueue     int   // reads of one drive that wait for their turn: 1,024
 	Background    int   // background reads and writes at once, per drive: 2
 
@@ -71,7 +71,7 @@ func (c Config) withDefaults() (Config, error) {
 	setDefault(&c.QueueOps, 16384)
 	setDefault(&c.MaxStreams, 1024)
 	setDefault(&c.StreamWriters, 4)
-	setDefault(&c.Reads, 64)
+	setDefault(&c.Reads, 16)
 	setDefault(&c.ReadQueue, 1024)
 	setDefault(&c.Background, 2)
 	setDefault(&c.HungAfter, 5*time.Second)

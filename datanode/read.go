@@ -211,9 +211,13 @@ func (s *store) coldRead(ctx context.Context, g *segment, f vfs.File, p []byte, 
 		return err
 	}
 	start := time.Now()
-	buf := s.buffers.get()
 	from := at / pageSize * pageSize // a direct file wants whole pages
 	span := int(pages(at+int64(len(p))-from) * pageSize)
+	pool := s.buffers
+	if span <= s.small.size {
+		pool = s.small
+	}
+	buf := pool.get()
 	result := make(chan error, 1)
 	g.users.Add(1) // the caller holds a use, so this cannot be the first
 	go func() {
@@ -230,7 +234,7 @@ func (s *store) coldRead(ctx context.Context, g *segment, f vfs.File, p []byte, 
 	select {
 	case err := <-result:
 		copy(p, buf[at-from:])
-		s.buffers.put(buf)
+		pool.put(buf)
 		s.stats.readLatency.add(time.Since(start))
 		return s.readFailed(err)
 	case <-ctx.Done():

@@ -32,7 +32,7 @@ func openStore(cfg Config, dir string, f format, readOnly bool, stats *counters,
 		index: newIndex(), segs: map[uint32]*segment{}, epochs: map[cairn.VolumeID]cairn.Epoch{},
 		fences: map[cairn.VolumeID]fenceAt{}, tombs: map[key]tomb{}, graves: map[key]int32{},
 		rotate: make(chan struct{}, 1), limits: limits, stats: stats, tables: newTableCache(tableCacheBytes),
-		buffers: newBufferPool(maxColdRead + 2*pageSize), blocks: newBufferPool(blockSize)}
+		buffers: newBufferPool(maxColdRead + 2*pageSize), small: newBufferPool(blockSize + 2*pageSize), blocks: newBufferPool(blockSize)}
 	s.rotate <- struct{}{}
 	s.queue = opQueue{maxOps: cfg.QueueOps, maxBytes: cfg.QueueBytes, wake: make(chan struct{}, 1)}
 	s.pieces.init(cfg.QueueBytes)

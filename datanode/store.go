@@ -55,6 +55,7 @@ type store struct {
 	pieces  pieceQueue
 	limits  *limits
 	buffers *bufferPool // for a cold read, or for data that cannot be written from where it is
+	small   *bufferPool // for a cold read of a block
 	blocks  *bufferPool // of blockSize
 	closed  bool        // no more reads begin; guarded by mu
 	tables  *tableCache
