@@ -90,8 +90,8 @@ func TestPutUnknownSize(t *testing.T) {
 func TestPaddingIsZero(t *testing.T) {
 	r := newRig(t, p42)
 	for _, known := range []bool{true, false} {
-		for range 3 {
-			r.put(bytes.Repeat([]byte{0xff}, 4<<20))
+		for _, n := range []int{8 * unit, 4 << 20} { // buffers of the sizes that the next put takes
+			r.put(bytes.Repeat([]byte{0xff}, n))
 		}
 		req := r.request(bytes.Repeat([]byte{0xee}, 4*unit+300))
 		if !known {

@@ -112,6 +112,6 @@ func (g Geometry) Locate(off, end int64) Span {
 	return Span{
 		Slot: int(slot),
 		Off:  stripe*g.Unit + at,
-		Len:  min(g.DataLen(stripe, int(slot))-at, end-off),
+		Len:  min(unit-at, end-off), // padding comes after the blob's last byte, so that end keeps clear of it
 	}
 }
