@@ -43,8 +43,7 @@ type Drive struct {
 	Errors     int64            `json:"errors"` // read and write errors and checksum mismatches since the start
 }
 
-// Capacity sums up the healthy drives. Drives that share a file system are counted once each: the file system's free space
-// is an upper bound.
+// Capacity sums up the readable drives. Drives that share a file system count its size and free space once.
 type Capacity struct {
 	TotalBytes  int64 `json:"total_bytes"`
 	FreeBytes   int64 `json:"free_bytes"`

@@ -2,9 +2,12 @@ package server
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
+	"syscall"
 	"time"
 
 	"cairn"
@@ -17,6 +20,9 @@ const volumePage = 1000
 type facts struct {
 	server *Server
 	parts  *parts
+
+	mu      sync.Mutex
+	devices map[cairn.DriveID]uint64 // the file system's device that a drive was on when it was first seen well
 }
 
 // StartScrub begins a pass over everything, or joins the one under way.
@@ -71,6 +77,7 @@ func degraded(spares map[int]int64, volumes []cairn.Volume) (n int64) {
 }
 
 func (f *facts) drives(st *admin.Status, e *admin.Evidence) {
+	seen := map[uint64]bool{}
 	for _, d := range f.parts.node.Statuses() {
 		row := admin.Drive{Path: d.Path, State: d.State, Since: d.Since, Reason: d.Reason, TotalBytes: d.TotalBytes,
 			FreeBytes: d.FreeBytes, LiveBytes: d.LiveBytes, DeadBytes: d.DeadBytes, Shards: d.Shards,
@@ -89,13 +96,36 @@ func (f *facts) drives(st *admin.Status, e *admin.Evidence) {
 			e.DrivesBad = append(e.DrivesBad, fmt.Sprintf("%s (%s)", d.Path, d.State))
 		}
 		if d.State.Readable() {
-			st.Capacity.TotalBytes += d.TotalBytes
-			st.Capacity.FreeBytes += d.FreeBytes
 			st.Capacity.UsedBytes += d.LiveBytes
+			if dev := f.device(d); !seen[dev] {
+				seen[dev] = true
+				st.Capacity.TotalBytes += d.TotalBytes
+				st.Capacity.FreeBytes += d.FreeBytes
+			}
 		}
 	}
 	p := st.Profile
 	st.Capacity.UsableBytes = st.Capacity.FreeBytes / int64(p.Width()) * int64(p.K)
+}
+
+// device tells which file system a readable drive is on. It asks the system once for each drive, since a disk that hangs
+// later must not hang the status.
+func (f *facts) device(d cairn.DriveStatus) uint64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	dev, ok := f.devices[d.ID]
+	if ok {
+		return dev
+	}
+	var st syscall.Stat_t
+	if syscall.Stat(d.Path, &st) != nil {
+		return binary.LittleEndian.Uint64(d.ID[:]) // as if alone on it; asked again next time
+	}
+	if f.devices == nil {
+		f.devices = map[cairn.DriveID]uint64{}
+	}
+	f.devices[d.ID] = st.Dev
+	return st.Dev
 }
 
 func (f *facts) voters(st *admin.Status, e *admin.Evidence) {
