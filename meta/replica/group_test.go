@@ -75,7 +75,7 @@ func mustGet(t testing.TB, g *Group, key string) (string, bool) {
 
 func put(t testing.TB, g *Group, key, value string) {
 	t.Helper()
-	b := &Batch{}
+	b := &Batch{RequestID: newVoterID()}
 	b.Put([]byte(key), []byte(value))
 	if _, err := g.Commit(t.Context(), b); err != nil {
 		t.Fatalf("put %s: %v", key, err)

@@ -25,18 +25,19 @@ import (
 //
 // raftLog is the raft.Storage of its voter. Append is called by one goroutine at a time; reads may run beside it.
 type raftLog struct {
-	fs  vfs.FS
-	dir string
+	fs      vfs.FS
+	dir     string
+	segSize int64 // of new segments
 
 	// cur is written by Append alone.
-	cur    *segment
-	off    int64
-	buf    []byte
-	syncFn func(vfs.File) error // SyncData; a test of the tests replaces it
+	cur *segment
+	off int64
+	buf []byte
 
 	mu       sync.Mutex
-	segs     []*segment // oldest first, cur is the last
-	spare    []string   // files to be recycled, at most maxSpare
+	syncFn   func(vfs.File) error // SyncData; a test of the tests replaces it
+	segs     []*segment           // oldest first, cur is the last
+	spare    []string             // files to be recycled, at most maxSpare
 	nextSeq  uint64
 	hard     *pb.HardState
 	conf     *pb.ConfState // as of the state's applied index when the log was opened
@@ -46,7 +47,8 @@ type raftLog struct {
 	cache    int        // entries from this place on are in memory
 	cached   int64      // bytes of them
 	dirty    bool       // the log ended in a damaged record when it was opened
-	bad      string     // a last segment without a header, to be removed by begin
+	bad      bool       // the last segment has no header
+	stale    []string   // files of no use, to be removed by begin
 }
 
 type entryPos struct {
@@ -57,7 +59,6 @@ type entryPos struct {
 }
 
 const (
-	segmentBytes    = 8 << 20
 	segmentHeader   = 512
 	recordHeader    = 12
 	maxSpare        = 2
@@ -68,13 +69,13 @@ const (
 )
 
 // newLog starts an empty log behind (base, term): the state that goes with it holds all entries up to base.
-func newLog(fs vfs.FS, dir string, base, term uint64) (*raftLog, error) {
+func newLog(fs vfs.FS, dir string, segSize int64, base, term uint64) (*raftLog, error) {
 	if err := fs.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
-	l := &raftLog{fs: fs, dir: dir, base: base, baseTerm: term, nextSeq: 1, syncFn: vfs.File.SyncData,
+	l := &raftLog{fs: fs, dir: dir, segSize: segSize, base: base, baseTerm: term, nextSeq: 1, syncFn: vfs.File.SyncData,
 		hard: &pb.HardState{Term: new(term), Vote: new(uint64(0)), Commit: new(base)}}
-	return l, l.roll(segmentBytes)
+	return l, l.roll(segSize)
 }
 
 // Append stores a hard state (nil: unchanged) and entries, and syncs. After an error the log is not usable.
@@ -96,7 +97,7 @@ func (l *raftLog) Append(hard *pb.HardState, entries []*pb.Entry) error {
 	if _, err := l.cur.f.WriteAt(l.buf, l.off); err != nil {
 		return err
 	}
-	if err := l.syncFn(l.cur.f); err != nil {
+	if err := l.sync()(l.cur.f); err != nil {
 		return err
 	}
 	if cap(l.buf) > 4<<20 {
@@ -110,6 +111,12 @@ func (l *raftLog) Append(hard *pb.HardState, entries []*pb.Entry) error {
 	l.off += need
 	l.trimCache()
 	return nil
+}
+
+func (l *raftLog) sync() func(vfs.File) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.syncFn
 }
 
 // setHard changes what the next record will say of the hard state: for commit indexes, which need no write of their own.
@@ -155,30 +162,21 @@ func (l *raftLog) trimCache() {
 	}
 }
 
-// Compact forgets entries up to index, and recycles the segments that hold no later one.
-func (l *raftLog) Compact(index uint64) error {
+// Drop forgets entries up to index, and returns the segments that hold no later one, for Retire. It does no I/O.
+func (l *raftLog) Drop(index uint64) []*segment {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	drop := 0
 	for drop < len(l.segs)-1 && l.segs[drop].last <= index {
 		drop++
 	}
-	var gone []*segment
-	if drop > 0 {
-		gone = slices.Clone(l.segs[:drop])
-		l.segs = slices.Delete(l.segs, 0, drop)
-		keep := l.segs[0].prev // the first segment that stays tells what lies before it
-		if keep > index {
-			keep = index
-		}
-		l.forget(keep)
+	if drop == 0 {
+		return nil
 	}
-	l.mu.Unlock()
-	for _, s := range gone {
-		if err := l.retire(s); err != nil {
-			return err
-		}
-	}
-	return nil
+	gone := slices.Clone(l.segs[:drop])
+	l.segs = slices.Delete(l.segs, 0, drop)
+	l.forget(min(index, l.segs[0].prev)) // the first segment that stays tells what lies before it
+	return gone
 }
 
 // forget moves base forward to index. Called with mu held.
@@ -295,7 +293,7 @@ func (l *raftLog) Entries(lo, hi, maxBytes uint64) ([]*pb.Entry, error) {
 		l.mu.Unlock()
 		return nil, raft.ErrUnavailable
 	}
-	// Segments cannot be recycled under us: Compact runs on the goroutine that also runs raft's reads (voter.go).
+	// Segments are not recycled under us: Drop runs on the goroutine that also runs raft's reads (voter.go).
 	pos := slices.Clone(l.ents[lo-l.base-1 : hi-l.base-1])
 	l.mu.Unlock()
 	list := make([]*pb.Entry, 0, len(pos))

@@ -65,6 +65,8 @@ type Config struct {
 	MemTableBytes int
 	// LogBytes is how much of the log a voter keeps for others that lag. Default 16 MiB.
 	LogBytes int64
+	// SegmentBytes is the size of the log's files. Default 8 MiB.
+	SegmentBytes int64
 	// QueueBytes bounds the proposals that wait at the leader. Default 16 MiB.
 	QueueBytes int64
 }
@@ -108,6 +110,7 @@ func (c Config) withDefaults() (Config, error) {
 	setDur(&c.HangLimit, 10*time.Second)
 	set(&c.CacheBytes, 48<<20)
 	set(&c.LogBytes, 16<<20)
+	set(&c.SegmentBytes, 8<<20)
 	set(&c.QueueBytes, 16<<20)
 	if c.Voters < 1 || c.Voters%2 == 0 || c.Voters > 9 {
 		return c, &cairn.Error{Op: "meta.open", Subject: fmt.Sprint("voters ", c.Voters),

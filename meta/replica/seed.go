@@ -73,7 +73,7 @@ func (g *Group) seed(from *voter, home Home) (id uint64, err error) {
 			err = e
 		}
 	}()
-	err = guard(func() error {
+	err = from.st.fuse.run(func() error {
 		if err := from.st.db.Flush(); err != nil {
 			return err
 		}
@@ -97,9 +97,10 @@ func (g *Group) seed(from *voter, home Home) (id uint64, err error) {
 
 // checkpointPosition reads which log index a checkpoint stands at.
 func (g *Group) checkpointPosition(dir string) (pos position, err error) {
-	o := stateOptions(&g.cfg, g.shared, func(error) {})
+	f := newFuse()
+	o := stateOptions(&g.cfg, g.shared, f.blow)
 	o.ReadOnly = true
-	err = guard(func() error {
+	err = f.run(func() error {
 		db, err := pebble.Open(dir, o)
 		if err != nil {
 			return err

@@ -21,11 +21,12 @@ import (
 // before it can go.
 //
 // Header, 512 bytes: magic (8), version (4), nonce (4), sequence number (8), index and term of the entry before (8, 8),
-// hard state: term, vote, commit (8 each), CRC32C of all that (4).
+// hard state: term, vote, commit (8 each), size of the file (8), CRC32C of all that (4).
 type segment struct {
 	f        vfs.File
 	name     string
 	size     int64
+	made     int64 // size when it was made
 	seq      uint64
 	nonce    uint32
 	prev     uint64 // last index in the log when the segment was begun
@@ -38,19 +39,19 @@ func segmentName(seq uint64) string { return fmt.Sprintf("%016x.log", seq) }
 
 // roll begins a new segment of at least size bytes: its header is synced, and its name with the directory.
 func (l *raftLog) roll(size int64) error {
-	size = max(size, segmentBytes)
+	size = max(size, l.segSize)
 	l.mu.Lock()
 	seq := l.nextSeq
 	l.nextSeq++
 	old := ""
-	if n := len(l.spare); n > 0 && size == segmentBytes {
+	if n := len(l.spare); n > 0 && size == l.segSize {
 		old, l.spare = l.spare[n-1], l.spare[:n-1]
 	}
 	hard := l.hard
 	l.mu.Unlock()
 	if l.cur != nil {
 		// The next segment must not be found without this one's last records.
-		if err := l.syncFn(l.cur.f); err != nil {
+		if err := l.sync()(l.cur.f); err != nil {
 			return err
 		}
 	}
@@ -105,7 +106,7 @@ func (s *segment) header() []byte {
 	b = append(b, logMagic...)
 	b = binary.LittleEndian.AppendUint32(b, logVersion)
 	b = binary.LittleEndian.AppendUint32(b, s.nonce)
-	for _, v := range []uint64{s.seq, s.prev, s.prevTerm, s.hard.GetTerm(), s.hard.GetVote(), s.hard.GetCommit()} {
+	for _, v := range []uint64{s.seq, s.prev, s.prevTerm, s.hard.GetTerm(), s.hard.GetVote(), s.hard.GetCommit(), uint64(s.size)} {
 		b = binary.LittleEndian.AppendUint64(b, v)
 	}
 	b = binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
@@ -113,17 +114,17 @@ func (s *segment) header() []byte {
 }
 
 func (s *segment) parse(b []byte) error {
-	const sum = 16 + 6*8
+	const sum = 16 + 7*8
 	if string(b[:8]) != logMagic || binary.LittleEndian.Uint32(b[8:]) != logVersion ||
 		crc32.Checksum(b[:sum], castagnoli) != binary.LittleEndian.Uint32(b[sum:]) {
 		return corrupt("log segment header")
 	}
 	s.nonce = binary.LittleEndian.Uint32(b[12:])
-	var v [6]uint64
+	var v [7]uint64
 	for i := range v {
 		v[i] = binary.LittleEndian.Uint64(b[16+8*i:])
 	}
-	s.seq, s.prev, s.prevTerm = v[0], v[1], v[2]
+	s.seq, s.prev, s.prevTerm, s.made = v[0], v[1], v[2], int64(v[6])
 	s.hard = &pb.HardState{Term: new(v[3]), Vote: new(v[4]), Commit: new(v[5])}
 	return nil
 }
@@ -168,37 +169,51 @@ func (s *segment) readError(off int64, err error) error {
 	return &cairn.Error{Op: "meta.log", Subject: fmt.Sprint(s.name, " at ", off), Err: err}
 }
 
-// retire closes a segment and keeps its file for the next one, or removes it.
-func (l *raftLog) retire(s *segment) error {
-	if err := s.f.Close(); err != nil {
+// Retire closes dropped segments and keeps their files for the next ones, or removes them.
+func (l *raftLog) Retire(gone []*segment) error {
+	var spare []string
+	for _, s := range gone {
+		if err := s.f.Close(); err != nil {
+			return err
+		}
+		if s.size != l.segSize || len(spare) == maxSpare {
+			if err := l.fs.Remove(s.name); err != nil {
+				return err
+			}
+			continue
+		}
+		name := strings.TrimSuffix(s.name, ".log") + ".spare"
+		if err := l.fs.Rename(s.name, name); err != nil {
+			return err
+		}
+		spare = append(spare, name)
+	}
+	// The directory must say "spare" for good before the file is written again, or a crash brings the old name back
+	// with what is none of its records.
+	if err := syncDir(l.fs, l.dir); err != nil {
 		return err
 	}
 	l.mu.Lock()
-	keep := len(l.spare) < maxSpare && s.size == segmentBytes
+	n := min(len(spare), maxSpare-len(l.spare))
+	l.spare = append(l.spare, spare[:n]...)
 	l.mu.Unlock()
-	if !keep {
-		return l.fs.Remove(s.name)
+	for _, name := range spare[n:] {
+		if err := l.fs.Remove(name); err != nil {
+			return err
+		}
 	}
-	// The name must say "no log" before the log forgets the segment's place, or the next start would read a gap.
-	spare := strings.TrimSuffix(s.name, ".log") + ".spare"
-	if err := l.fs.Rename(s.name, spare); err != nil {
-		return err
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.spare = append(l.spare, spare)
 	return nil
 }
 
 // openLog reads a log back. Damage before its end is ErrCorrupt; damage of its last record sets dirty, since it may be a
 // write that was never acknowledged, or one that was.
-func openLog(fs vfs.FS, dir string) (*raftLog, error) {
+func openLog(fs vfs.FS, dir string, segSize int64) (*raftLog, error) {
 	names, err := fs.List(dir)
 	if err != nil {
 		return nil, err
 	}
 	slices.Sort(names)
-	l := &raftLog{fs: fs, dir: dir, syncFn: vfs.File.SyncData}
+	l := &raftLog{fs: fs, dir: dir, segSize: segSize, syncFn: vfs.File.SyncData}
 	for _, name := range names {
 		switch path.Ext(name) {
 		case ".spare":
@@ -216,7 +231,7 @@ func openLog(fs vfs.FS, dir string) (*raftLog, error) {
 		return nil, corrupt("no log segment")
 	}
 	l.cur = l.segs[len(l.segs)-1]
-	l.nextSeq = l.cur.seq + 2 // a bad last segment has the number behind it
+	l.nextSeq = l.cur.seq + 2 // a last segment without header has the number behind it
 	if err := l.replay(); err != nil {
 		l.Close()
 		return nil, err
@@ -227,8 +242,8 @@ func openLog(fs vfs.FS, dir string) (*raftLog, error) {
 // begin makes an opened log ready for Append: the damaged end, if any, is cleared, and a new segment begun. When the log
 // is dirty the caller has noted that durably before, for the next opening will find nothing wrong.
 func (l *raftLog) begin() error {
-	if l.bad != "" {
-		if err := l.fs.Remove(l.bad); err != nil {
+	for _, name := range l.stale {
+		if err := l.fs.Remove(name); err != nil {
 			return err
 		}
 	}
@@ -237,10 +252,11 @@ func (l *raftLog) begin() error {
 			return err
 		}
 	}
-	return l.roll(segmentBytes)
+	return l.roll(l.segSize)
 }
 
-// openSegment opens one file. A last segment whose header was never synced holds nothing that counts.
+// openSegment opens one file. A last segment without its header holds nothing: the header is synced before any record. One
+// with a broken header may have held records.
 func (l *raftLog) openSegment(name string) error {
 	f, err := l.fs.OpenReadWrite(name, vfs.WriteCategoryUnspecified)
 	if err != nil {
@@ -254,45 +270,58 @@ func (l *raftLog) openSegment(name string) error {
 	}
 	s.size = info.Size()
 	head := make([]byte, segmentHeader)
-	if _, err := f.ReadAt(head, 0); err != nil || s.parse(head) != nil {
+	n, err := f.ReadAt(head, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
 		f.Close()
-		if len(l.segs) > 0 {
-			l.dirty, l.bad = true, name // it was being made, or it has acknowledged records
-			return nil
-		}
-		return &cairn.Error{Op: "meta.log", Subject: name, Err: corrupt("log segment header")}
+		return err
 	}
-	if l.bad != "" {
+	broken := s.parse(head) != nil
+	if broken || path.Base(name) != segmentName(s.seq) {
+		f.Close()
+		l.bad = true
+		l.stale = append(l.stale, name)
+		l.dirty = broken && n > 0 && !allZero(head)
+		return nil
+	}
+	if l.bad {
 		f.Close()
 		return &cairn.Error{Op: "meta.log", Subject: name, Err: corrupt("log segment before this one")}
-	}
-	if n := len(l.segs); n > 0 && s.seq-l.segs[n-1].seq > 2 {
-		f.Close()
-		return &cairn.Error{Op: "meta.log", Subject: name, Err: corrupt("log segment before this one is missing")}
 	}
 	l.segs = append(l.segs, s)
 	return nil
 }
 
+func allZero(b []byte) bool { return !slices.ContainsFunc(b, func(c byte) bool { return c != 0 }) }
+
+// replay reads the segments in order. Where one does not go on from what was read before, because an older one is gone or
+// damaged, the log begins anew with it: start checks that the state holds all that came before.
 func (l *raftLog) replay() error {
-	first := l.segs[0]
-	l.base, l.baseTerm, l.hard = first.prev, first.prevTerm, first.hard
+	var old []*segment
 	for i, s := range l.segs {
-		off, err := l.replaySegment(s)
-		lastSegment := i == len(l.segs)-1
-		switch {
-		case errors.Is(err, cairn.ErrCorrupt) && lastSegment && !s.anyRecordBehind(off):
-			l.dirty = true
-		case err != nil && !errors.Is(err, errEnd):
-			return err
-		case !lastSegment && l.lastLocked() != l.segs[i+1].prev:
-			return &cairn.Error{Op: "meta.log", Subject: s.name, Err: corrupt("log segment is cut short")}
+		if i == 0 || l.lastLocked() != s.prev {
+			old = l.segs[:i]
+			clear(l.ents)
+			l.base, l.baseTerm, l.hard, l.ents, l.cache, l.cached = s.prev, s.prevTerm, s.hard, nil, 0, 0
 		}
-		if lastSegment && s.size < segmentBytes {
+		off, err := l.replaySegment(s)
+		last := i == len(l.segs)-1
+		switch {
+		case errors.Is(err, errEnd), errors.Is(err, cairn.ErrCorrupt) && !last:
+		case errors.Is(err, cairn.ErrCorrupt) && !s.anyRecordBehind(off):
+			l.dirty = true
+		default:
+			return err
+		}
+		if last && s.size < s.made {
 			l.dirty = true // cut by someone: segments are written whole before their first record
 		}
 		l.off = off
 	}
+	for _, s := range old {
+		l.stale = append(l.stale, s.name)
+		s.f.Close()
+	}
+	l.segs = slices.Delete(l.segs, 0, len(old))
 	return nil
 }
 

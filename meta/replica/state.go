@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"runtime"
 	"strings"
+	"sync"
 	"time"
 
 	"cairn"
@@ -34,6 +35,7 @@ func requestKey(index uint64) []byte {
 // stands at an earlier applied index, which is written in the same batch as what it tells of.
 type state struct {
 	db   *pebble.DB
+	fuse *fuse
 	conf *pb.ConfState
 	at   position
 }
@@ -61,7 +63,7 @@ func (s *shared) close() {
 func stateOptions(cfg *Config, sh *shared, fail func(error)) *pebble.Options {
 	lg := &pebbleLogger{log: cfg.Logger, fail: fail}
 	o := &pebble.Options{
-		FS:                          cfg.FS,
+		FS:                          stateFS{cfg.FS, lg},
 		Cache:                       sh.cache,
 		FileCache:                   sh.files,
 		FormatMajorVersion:          pebble.FormatNewest,
@@ -81,9 +83,8 @@ func stateOptions(cfg *Config, sh *shared, fail func(error)) *pebble.Options {
 			},
 		},
 	}
-	o.Experimental.ValueSeparationPolicy = func() pebble.ValueSeparationPolicy {
-		return pebble.ValueSeparationPolicy{Enabled: true, MinimumSize: 1024, MaxBlobReferenceDepth: 10, RewriteMinimumAge: time.Minute, TargetGarbageRatio: 0.3}
-	}
+	// Values stay with their keys: separating them would save a sixth of a small put's CPU, but Pebble 2.1.7 dereferences
+	// nil on its own goroutine, and so ends the process, when a write of a value file fails (TestFaultSweep).
 	for i := range o.Levels {
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 	}
@@ -92,9 +93,10 @@ func stateOptions(cfg *Config, sh *shared, fail func(error)) *pebble.Options {
 
 // createState makes an empty state that stands at pos.
 func createState(cfg *Config, sh *shared, dir string, pos position, conf *pb.ConfState) error {
-	o := stateOptions(cfg, sh, func(error) {})
+	f := newFuse()
+	o := stateOptions(cfg, sh, f.blow)
 	o.ErrorIfExists = true
-	return guard(func() error {
+	return f.run(func() error {
 		db, err := pebble.Open(dir, o)
 		if err != nil {
 			return err
@@ -110,26 +112,69 @@ func createState(cfg *Config, sh *shared, dir string, pos position, conf *pb.Con
 	})
 }
 
+// openState opens a state; fail hears of what ends it later.
 func openState(cfg *Config, sh *shared, dir string, fail func(error)) (*state, error) {
-	o := stateOptions(cfg, sh, fail)
+	s := &state{fuse: newFuse()}
+	o := stateOptions(cfg, sh, func(err error) {
+		s.fuse.blow(err)
+		fail(err)
+	})
 	o.ErrorIfNotExists = true
-	s := &state{}
-	err := guard(func() (err error) {
-		if s.db, err = pebble.Open(dir, o); err != nil {
+	err := s.fuse.run(func() error {
+		db, err := pebble.Open(dir, o)
+		if err != nil {
 			return err
 		}
-		row, closer, err := s.db.Get(appliedKey)
+		row, closer, err := db.Get(appliedKey)
 		if err == nil {
 			s.at, s.conf, err = decodeApplied(row)
 			closer.Close()
 		}
 		if err != nil {
-			s.db.Close()
+			db.Close() // it is given up because of this error
 			return fmt.Errorf("applied row: %w: %w", err, cairn.ErrCorrupt)
 		}
+		s.db = db
 		return nil
 	})
 	return s, err
+}
+
+// close closes the store, or abandons it.
+func (s *state) close() error { return s.fuse.run(s.db.Close) }
+
+// fuse bounds calls into a Pebble that may have met a fatal error: its goroutine is then parked, perhaps with locks held,
+// so a call may never return. Such a call is left behind with the store.
+type fuse struct {
+	once  sync.Once
+	blown chan struct{}
+	err   error // set before blown is closed
+}
+
+func newFuse() *fuse { return &fuse{blown: make(chan struct{})} }
+
+func (f *fuse) blow(err error) {
+	f.once.Do(func() {
+		f.err = err
+		close(f.blown)
+	})
+}
+
+// run calls fn; when the fuse blows it waits a little longer, then gives up.
+func (f *fuse) run(fn func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- guard(fn) }()
+	select {
+	case err := <-done:
+		return err
+	case <-f.blown:
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(time.Second):
+		return f.err
+	}
 }
 
 func encodeApplied(pos position, conf *pb.ConfState) []byte {
@@ -182,6 +227,34 @@ func (l *pebbleLogger) Fatalf(format string, args ...any) {
 		panic(fatalPanic{err})
 	}
 	select {}
+}
+
+// stateFS is the file system as Pebble sees it. When a directory cannot be synced Pebble panics, on whatever goroutine it
+// is; this ends the voter instead.
+type stateFS struct {
+	vfs.FS
+	lg *pebbleLogger
+}
+
+// OpenDir opens a directory whose Sync does not fail.
+func (fs stateFS) OpenDir(name string) (vfs.File, error) {
+	f, err := fs.FS.OpenDir(name)
+	if err != nil {
+		return nil, err
+	}
+	return stateDir{f, fs.lg}, nil
+}
+
+type stateDir struct {
+	vfs.File
+	lg *pebbleLogger
+}
+
+func (d stateDir) Sync() error {
+	if err := d.File.Sync(); err != nil {
+		d.lg.Fatalf("directory sync: %w", err)
+	}
+	return nil
 }
 
 // guard runs f and turns a fatal error of Pebble's into an ordinary one.

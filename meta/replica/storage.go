@@ -210,8 +210,10 @@ func (v *voter) flusher() error {
 	t := time.NewTicker(200 * time.Millisecond)
 	defer t.Stop()
 	last := time.Now()
-	for range t.C {
-		if v.failed() {
+	for {
+		select {
+		case <-t.C:
+		case <-v.stopped:
 			return nil
 		}
 		size, _ := v.log.Size()
@@ -224,7 +226,6 @@ func (v *voter) flusher() error {
 			return err
 		}
 	}
-	return nil
 }
 
 const flushEvery = 30 * time.Second
@@ -241,16 +242,17 @@ func (v *voter) flush() error {
 			select {
 			case <-done:
 				waiting = false
-			case <-time.After(100 * time.Millisecond):
-				if v.failed() {
-					return nil
-				}
+			case <-v.stopped:
+				return nil
 			}
 		}
 		v.durable.Store(at)
 	}
 	to := min(at, v.log.keepFrom(v.cfg.LogBytes), v.group.holdFrom())
-	var err error
-	v.call(func(*raft.RawNode) { err = v.log.Compact(to) })
-	return err
+	var gone []*segment
+	v.call(func(*raft.RawNode) { gone = v.log.Drop(to) })
+	if len(gone) == 0 {
+		return nil
+	}
+	return v.log.Retire(gone)
 }

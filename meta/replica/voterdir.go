@@ -65,7 +65,7 @@ func (g *Group) makeVoter(home Home, f voterFile, pos position, fill func(stateD
 	if err := fill(fs.PathJoin(tmp, "state")); err != nil {
 		return err
 	}
-	log, err := newLog(fs, fs.PathJoin(tmp, "log"), pos.index, pos.term)
+	log, err := newLog(fs, fs.PathJoin(tmp, "log"), g.cfg.SegmentBytes, pos.index, pos.term)
 	if err != nil {
 		return err
 	}
@@ -93,7 +93,8 @@ func (g *Group) openVoter(home Home) (*voter, error) {
 	if f.Cluster != g.cfg.Cluster {
 		return nil, &cairn.Error{Op: "meta.voter", Subject: dir, Err: fmt.Errorf("belongs to cluster %s: %w", f.Cluster, cairn.ErrInvalid)}
 	}
-	v := &voter{home: home, dir: dir, group: g, cfg: &g.cfg, groupID: f.Group}
+	v := &voter{home: home, dir: dir, group: g, cfg: &g.cfg, groupID: f.Group,
+		in: newQueue[event](), appends: newQueue[*pb.Message](), applies: newQueue[*pb.Message](), stopped: make(chan struct{})}
 	if _, err := fmt.Sscanf(f.Voter, "%x", &v.id); err != nil || v.id == 0 || v.id >= raft.LocalApplyThread {
 		return nil, &cairn.Error{Op: "meta.voter", Subject: dir, Err: corrupt("voter id " + f.Voter)}
 	}
@@ -108,7 +109,7 @@ func (g *Group) openVoter(home Home) (*voter, error) {
 }
 
 func (v *voter) openStores(fs vfs.FS, f voterFile) (err error) {
-	if v.log, err = openLog(fs, fs.PathJoin(v.dir, "log")); err != nil {
+	if v.log, err = openLog(fs, fs.PathJoin(v.dir, "log"), v.cfg.SegmentBytes); err != nil {
 		return fmt.Errorf("log: %w", err)
 	}
 	if v.log.dirty && !f.Doubtful {
@@ -129,9 +130,10 @@ func (v *voter) openStores(fs vfs.FS, f voterFile) (err error) {
 	return nil
 }
 
+// closeStores closes what was opened of a voter that is given up because of another error.
 func (v *voter) closeStores() {
-	_ = guard(v.st.db.Close) // it is given up because of another error
 	_ = v.log.Close()
+	_ = v.st.close()
 }
 
 // trust ends a voter's doubt, durably first.
