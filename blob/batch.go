@@ -50,12 +50,6 @@ func (b *batch) release() {
 	}
 }
 
-func (b *batch) hold() {
-	for _, s := range b.strips {
-		s.hold()
-	}
-}
-
 // piece is what goes to a slot.
 func (b *batch) piece(slot int) []byte { return b.strips[slot].b[:b.length] }
 
