@@ -190,12 +190,16 @@ func (d *drive) openLocked() (*store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !usage.ReadOnly {
-		if err := d.probe(vfs.Create); err != nil && !errors.Is(err, cairn.ErrFull) {
+	readOnly := usage.ReadOnly
+	if !readOnly {
+		err := d.probe(vfs.Create)
+		// A file system that refuses writes since an error may not say so in its mount flags; what it holds can be read.
+		readOnly = errors.Is(err, cairn.ErrReadOnly)
+		if err != nil && !readOnly && !errors.Is(err, cairn.ErrFull) {
 			return nil, fmt.Errorf("probe: %w", err)
 		}
 	}
-	s, err := openStore(d.cfg, d.path, f, usage.ReadOnly, &d.stats, d.limits)
+	s, err := openStore(d.cfg, d.path, f, readOnly, &d.stats, d.limits)
 	if err != nil {
 		return nil, err
 	}
