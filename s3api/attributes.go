@@ -97,7 +97,7 @@ func appendAttributes(b []byte, v *cairn.Version, wanted map[string]bool, window
 // appendObjectParts lists parts with their checksums, which S3 does for COMPOSITE objects; of others it tells the number.
 func appendObjectParts(b []byte, v *cairn.Version, window partWindow) []byte {
 	b = append(b, "<ObjectParts>"...)
-	b = appendInt(b, "TotalPartsCount", int64(len(v.Parts)))
+	b = appendInt(b, "PartsCount", int64(len(v.Parts)))
 	if len(v.Checksums) > 0 && v.Checksums[0].Parts > 0 {
 		shown := v.Parts[min(window.after, len(v.Parts)):]
 		more := len(shown) > window.max

@@ -143,7 +143,7 @@ func (c *call) explainAuth(err error) error {
 	return api
 }
 
-// authorize asks whether the identity may do the operation's action, or another one in its place.
+// authorize asks whether the identity may do the action.
 func (c *call) authorize(action string) error {
 	if err := c.srv.cfg.Identities.Authorize(c.who, action, c.bucket, c.key); err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -103,4 +104,25 @@ func BenchmarkPut4KiB(b *testing.B) {
 	}
 	b.ReportAllocs()
 	r.drive(b, func(i int) []byte { return puts[i%len(puts)] })
+}
+
+// discard is a ResponseWriter that costs nothing.
+type discard struct{ h http.Header }
+
+func (d *discard) Header() http.Header         { return d.h }
+func (d *discard) Write(p []byte) (int, error) { return len(p), nil }
+func (d *discard) WriteHeader(int)             {}
+
+// BenchmarkFrontend is a GET of 4 KiB without network and HTTP parsing: authentication, routing, look-up, headers.
+func BenchmarkFrontend(b *testing.B) {
+	r := newRig(b, nil)
+	r.do(req{path: "/bucket/k", body: strings.Repeat("x", 4096)}).want(b, "put", 200, "")
+	rq, err := http.ReadRequest(bufio.NewReader(strings.NewReader(r.raw(req{method: "GET", path: "/bucket/k"}))))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		r.srv.ServeHTTP(&discard{h: http.Header{}}, rq)
+	}
 }

@@ -95,3 +95,21 @@ func BenchmarkListing(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.N)*1000/b.Elapsed().Seconds(), "keys/s")
 }
+
+func BenchmarkDeleteDocument(b *testing.B) {
+	var doc strings.Builder
+	doc.WriteString(`<Delete xmlns="` + xmlNamespace + `">`)
+	for i := range 1000 {
+		fmt.Fprintf(&doc, "<Object><Key>models/some-model/shard-%05d.safetensors</Key></Object>", i)
+	}
+	doc.WriteString("</Delete>")
+	p := []byte(doc.String())
+	b.ReportAllocs()
+	for b.Loop() {
+		var d deleteDoc
+		if err := decodeXML(p, "Delete", &d); err != nil || len(d.Objects) != 1000 {
+			b.Fatal(err, len(d.Objects))
+		}
+	}
+	b.ReportMetric(float64(b.N)*1000/b.Elapsed().Seconds(), "keys/s")
+}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/hmac"
+	"crypto/md5"
 	"crypto/sha1"
 	"fmt"
 	"io"
@@ -16,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"cairn/iam"
 	"cairn/meta"
 	"cairn/s3api/sigv4"
 )
@@ -379,5 +381,62 @@ func TestMetadataNamesOnTheWire(t *testing.T) {
 	io.WriteString(conn, r.raw(req{method: "GET", path: "/bucket/k", late: []string{"Connection", "close"}}))
 	if all, err := io.ReadAll(conn); err != nil || !strings.Contains(string(all), "\nx-amz-meta-some-name: v\r\n") {
 		t.Errorf("got %s, %v", all, err)
+	}
+}
+
+// TestDocumentWithoutLength sends a document whose length is not declared and which is longer than any such document may be.
+func TestDocumentWithoutLength(t *testing.T) {
+	r := newRig(t, nil)
+	doc := "<Tagging><TagSet/>" + strings.Repeat(" ", maxSmallDocument) + "</Tagging>"
+	sum := md5.Sum([]byte(doc))
+	head, _ := r.head(req{path: "/bucket?tagging", payload: sigv4.UnsignedPayload, noSize: true, late: []string{"Transfer-Encoding", "chunked"},
+		header: []string{"Content-Md5", base64String(sum[:])}})
+	conn, br := r.dial()
+	fmt.Fprintf(conn, "%s%x\r\n%s\r\n0\r\n\r\n", head, len(doc), doc)
+	a, err := r.read(br, "PUT")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.want(t, "long document", 400, "MaxMessageLengthExceeded")
+}
+
+// recorder is an Identities that allows everything and remembers what it was asked.
+type recorder struct {
+	Identities
+	asked chan string
+}
+
+func (r recorder) Authorize(_ iam.Identity, action, bucket, key string) error {
+	r.asked <- action + " " + bucket + "/" + key
+	return nil
+}
+
+// TestActions tells which permissions requests need, down to the version and the source of a copy.
+func TestActions(t *testing.T) {
+	asked := make(chan string, 8)
+	r := newRig(t, func(c *Config) { c.Identities = recorder{c.Identities, asked} })
+	const id = "?versionId=00000000000000ff"
+	del := r.deletion("<Delete><Object><Key>x</Key></Object><Object><Key>y</Key><VersionId>null</VersionId></Object></Delete>")
+	for _, c := range []struct {
+		q    req
+		want []string
+	}{
+		{req{method: "GET", path: "/"}, []string{"s3:ListAllMyBuckets /"}},
+		{req{method: "GET", path: "/bucket/a%2Fb"}, []string{"s3:GetObject bucket/a/b"}},
+		{req{method: "HEAD", path: "/bucket/k" + id}, []string{"s3:GetObjectVersion bucket/k"}},
+		{req{method: "DELETE", path: "/bucket/k" + id}, []string{"s3:DeleteObjectVersion bucket/k"}},
+		{req{method: "DELETE", path: "/bucket/k"}, []string{"s3:DeleteObject bucket/k"}},
+		{req{path: "/bucket/k", header: []string{"X-Amz-Copy-Source", "/other/a%20b"}}, []string{"s3:PutObject bucket/k", "s3:GetObject other/a b"}},
+		{req{path: "/bucket/k", header: []string{"X-Amz-Copy-Source", "/other/a" + id}}, []string{"s3:PutObject bucket/k", "s3:GetObjectVersion other/a"}},
+		{req{method: "POST", path: "/bucket?delete", body: del.body, header: del.header}, []string{"s3:DeleteObject bucket/", "s3:DeleteObject bucket/x", "s3:DeleteObjectVersion bucket/y"}},
+	} {
+		r.do(c.q)
+		var got []string
+		for len(asked) > 0 {
+			got = append(got, <-asked)
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s %s: asked %q, want %q", c.q.method, c.q.path, got, c.want)
+		}
 	}
 }

@@ -45,11 +45,6 @@ func (c *call) deleteObject() error {
 	if err != nil {
 		return err
 	}
-	if ref.ID != 0 || ref.Null {
-		if err := c.authorize("s3:DeleteObjectVersion"); err != nil {
-			return err
-		}
-	}
 	cond, err := c.deleteConditions()
 	if err != nil {
 		return err

@@ -131,7 +131,7 @@ func (c *call) serve() error {
 	if err := c.authenticate(); err != nil {
 		return err
 	}
-	if err := c.authorize(c.op.action); err != nil {
+	if err := c.authorize(c.action()); err != nil {
 		return err
 	}
 	if err := c.strayParameter(); err != nil {
@@ -142,6 +142,18 @@ func (c *call) serve() error {
 	}
 	c.admitted = true
 	return c.op.handle(c)
+}
+
+// action is what the identity must be allowed to do. Naming a version is another action than naming a key.
+func (c *call) action() string {
+	if c.key == "" || !c.query.has("versionId") {
+		return c.op.action
+	}
+	switch c.op.action {
+	case "s3:GetObject", "s3:GetObjectTagging", "s3:GetObjectAttributes", "s3:GetObjectAcl", "s3:DeleteObject":
+		return strings.Replace(c.op.action, "Object", "ObjectVersion", 1)
+	}
+	return c.op.action
 }
 
 // strayParameter refuses a change with a sub-resource that no operation knows. Without it, deleting some future configuration
