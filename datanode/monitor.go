@@ -117,8 +117,9 @@ func (d *drive) check(round int) {
 // checkWrites writes to the disk if nobody did lately, and tells ok, full and read-only apart.
 func (d *drive) checkWrites(s *store) {
 	idle := time.Since(time.Unix(0, d.stats.lastSync.Load())) >= d.cfg.ProbeEvery
+	refused := s.failure()
 	var err error
-	if refused := s.failure(); idle || refused != nil {
+	if idle || refused != nil {
 		err = d.probe(0)
 		if err == nil && refused != nil { // writable again; what the disk holds has to be read anew
 			d.lose(cairn.DriveReadOnly, refused)
@@ -133,8 +134,8 @@ func (d *drive) checkWrites(s *store) {
 		d.mu.Unlock()
 	}
 	switch {
-	case errors.Is(err, cairn.ErrReadOnly):
-		d.unlessHung(cairn.DriveReadOnly, err.Error())
+	case errors.Is(err, cairn.ErrReadOnly), refused != nil && absent(err): // the probe's file was never made
+		d.unlessHung(cairn.DriveReadOnly, "file system takes no writes")
 	case err != nil && !errors.Is(err, cairn.ErrFull):
 		d.lose(openFailure(err), err)
 	case err != nil || d.isFull(s):
