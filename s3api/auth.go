@@ -145,8 +145,13 @@ func (c *call) explainAuth(err error) error {
 
 // authorize asks whether the identity may do the action.
 func (c *call) authorize(action string) error {
-	if err := c.srv.cfg.Identities.Authorize(c.who, action, c.bucket, c.key); err != nil {
-		return err
+	if action == "" && c.who.Anonymous() {
+		return errAccessDenied
+	}
+	if action != "" {
+		if err := c.srv.cfg.Identities.Authorize(c.who, action, c.bucket, c.key); err != nil {
+			return err
+		}
 	}
 	return c.checkOwner(c.header("X-Amz-Expected-Bucket-Owner"), c.bucket)
 }

@@ -38,12 +38,9 @@ func (l *listener) Accept() (net.Conn, error) {
 
 // Close implements net.Listener.
 func (l *listener) Close() error {
-	l.stop()
+	l.once.Do(func() { close(l.stopped) }) // lets an Accept that waits for a free connection return
 	return l.Listener.Close()
 }
-
-// stop lets an Accept that waits for a free connection return.
-func (l *listener) stop() { l.once.Do(func() { close(l.stopped) }) }
 
 // conn gives its place back when it is closed, and keeps the beginning of what was read since the last request, for a
 // framing that net/http hides: it drops Content-Length when Transfer-Encoding is there too, the means of request

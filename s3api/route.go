@@ -19,7 +19,7 @@ const (
 // operation is one operation of S3: how it is recognised, what it is called in policies, and what does it.
 type operation struct {
 	name   string // S3's name, in logs and metrics too
-	action string // IAM action
+	action string // IAM action; "" if the operation asks for each key itself, of nobody who is anonymous
 	level  level
 	method string
 	query  string // sub-resource that must be in the query, "" for none
@@ -51,7 +51,7 @@ func (s *Server) operations() []operation {
 		{name: "DeleteBucketTagging", action: "s3:PutBucketTagging", level: bucket, method: "DELETE", query: "tagging", handle: (*call).deleteBucketTagging},
 		{name: "ListObjectVersions", action: "s3:ListBucketVersions", level: bucket, method: "GET", query: "versions", handle: (*call).listVersions},
 		{name: "ListMultipartUploads", action: "s3:ListBucketMultipartUploads", level: bucket, method: "GET", query: "uploads", handle: (*call).listUploads},
-		{name: "DeleteObjects", action: "s3:DeleteObject", level: bucket, method: "POST", query: "delete", handle: (*call).deleteObjects},
+		{name: "DeleteObjects", level: bucket, method: "POST", query: "delete", handle: (*call).deleteObjects},
 	}
 	ops = append(ops, absentOperations()...)
 	return append(ops,

@@ -137,15 +137,13 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		ConnContext:       withConn,
 		BaseContext:       func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
 	}
-	limited := newListener(l, s.cfg.MaxConns)
 	done := make(chan error, 1)
-	go func() { done <- srv.Serve(limited) }()
+	go func() { done <- srv.Serve(newListener(l, s.cfg.MaxConns)) }()
 	select {
 	case err := <-done:
 		return err
 	case <-ctx.Done():
 	}
-	limited.stop()
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.DrainTimeout)
 	defer cancel()
 	err := srv.Shutdown(drain)
