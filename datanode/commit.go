@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	maxBatchBytes  = 4 << 20   // data that one group commit writes
+	maxBatchBytes  = 2 << 20   // data that one group commit writes
 	largeAppend    = 128 << 10 // longer appends are written as streams, without a copy
 	maxListPayload = 64 << 10  // bytes of deletions or fences in one record
 )
@@ -76,7 +76,7 @@ func (b *batch) run(ops []*op) {
 		o.finish(o.err)
 	}
 	b.ops = nil
-	if len(b.buf) > 2*maxBatchBytes {
+	if len(b.buf) > maxBatchBytes {
 		b.buf = vfs.AlignedBuffer(256 << 10)
 	}
 }

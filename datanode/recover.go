@@ -15,7 +15,8 @@ import (
 )
 
 const (
-	scanBytes          = 1 << 20
+	scanBytes          = 1 << 20 // of one read where nothing is found; less behind a record
+	minScanBytes       = 16 << 10
 	maxUnreadablePages = 16 // in one recovery; with more, what the drive holds is unknown, and unknown is not absent
 )
 
@@ -252,7 +253,7 @@ func (r *recovery) scan(g *segment, from int64, want *tag, visit func(*header, i
 	}
 	buf := vfs.AlignedBuffer(scanBytes)
 	var start, have int64 // buf[:have] is the file from start
-	window := int64(scanBytes)
+	window := int64(minScanBytes)
 	for at := from; at < info.Size; {
 		if at < start || at+fixedBytes > start+have {
 			n, err := g.direct.ReadAt(buf[:window], at)
@@ -268,7 +269,10 @@ func (r *recovery) scan(g *segment, from int64, want *tag, visit func(*header, i
 				at += pageSize
 				continue
 			}
-			start, have, window = at, int64(n), scanBytes
+			if window *= 2; at != start+have { // behind a record: the next header is probably right there
+				window = minScanBytes
+			}
+			start, have, window = at, int64(n), min(window, scanBytes)
 			if n < fixedBytes {
 				return nil
 			}
