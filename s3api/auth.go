@@ -14,7 +14,7 @@ import (
 // decides about it.
 func (c *call) authenticate() error {
 	presigned := sigv4.IsPresigned(c.query)
-	_, inHeader := c.r.Header["Authorization"]
+	inHeader := c.header("Authorization") != ""
 	var err error
 	switch {
 	case inHeader && (presigned || sigv4.IsPresignedV2(c.query)), presigned && sigv4.IsPresignedV2(c.query):

@@ -3,6 +3,7 @@ package s3api
 import (
 	"encoding/base64"
 	"errors"
+	"log/slog"
 	"net/http"
 	"strconv"
 	"time"
@@ -34,6 +35,8 @@ type call struct {
 	status   int // of the answer, 0 while there is none
 	code     string
 	out      int64
+	// clientGone: a write to the client failed, so what goes wrong from then on is not ours.
+	clientGone bool
 }
 
 // Header implements http.ResponseWriter.
@@ -59,6 +62,7 @@ func (c *call) Write(p []byte) (n int, err error) {
 		c.out += int64(m)
 		n += m
 		if p = p[m:]; err != nil || len(p) == 0 {
+			c.clientGone = c.clientGone || err != nil
 			return n, err
 		}
 	}
@@ -174,7 +178,11 @@ func (c *call) fail(err error) {
 	api, known := translate(c.notFound(err))
 	c.code = api.code
 	if c.status != 0 {
-		c.srv.cfg.Logger.Warn("answer broken off", "op", c.opName(), "bucket", c.bucket, "key", c.key, "err", err,
+		level := slog.LevelWarn
+		if c.clientGone {
+			level = slog.LevelDebug
+		}
+		c.srv.cfg.Logger.Log(c.r.Context(), level, "answer broken off", "op", c.opName(), "bucket", c.bucket, "key", c.key, "err", err,
 			"request_id", c.id[0])
 		panic(http.ErrAbortHandler)
 	}

@@ -179,6 +179,8 @@ func signatureError(e *sigv4.Error) *apiError {
 		return errAuthQueryParams.with(e.Detail)
 	case sigv4.Unsupported:
 		return errInvalidRequest.with(e.Detail)
+	case sigv4.MalformedV2:
+		return errInvalidArgument.with(e.Detail, field{"ArgumentName", "Authorization"})
 	case sigv4.BadDate:
 		return errMissingDate
 	case sigv4.Skewed:

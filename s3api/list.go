@@ -100,11 +100,8 @@ func (c *call) readListing(v2 bool) (l listing, err error) {
 	}
 	l.owner = c.query.get("fetch-owner") == "true"
 	l.startAfter = c.query.get("start-after")
-	if l.token, l.hasToken = c.query.lookup("continuation-token"); l.hasToken && l.token == "" {
-		return l, errInvalidArgument.with("The continuation token provided is incorrect",
-			field{"ArgumentName", "continuation-token"})
-	}
-	if l.after, err = decodeToken(l.token); err == nil && !l.hasToken {
+	l.token, l.hasToken = c.query.lookup("continuation-token")
+	if l.after, err = decodeToken(l.token); err == nil && l.token == "" { // an empty token begins at the beginning, too
 		l.after = l.startAfter
 	}
 	return l, err

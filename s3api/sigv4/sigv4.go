@@ -45,6 +45,7 @@ const (
 	Malformed      Reason = iota // the Authorization header cannot be understood
 	MalformedQuery               // the presigned URL's parameters cannot be understood
 	Unsupported                  // another signature algorithm
+	MalformedV2                  // a header of Version 2, which is not spoken, and not even well-formed
 	BadDate                      // no date, or one that cannot be read
 	Skewed                       // the clock is off by more than MaxSkew
 	Expired                      // a presigned URL past its time
@@ -110,7 +111,11 @@ func (a *Auth) PayloadHash() bool { return len(a.Payload) == 64 }
 // FromHeader reads an Authorization header. region and service of the scope must be region and "s3".
 func FromHeader(h http.Header, region string) (Auth, error) {
 	var a Auth
-	rest, ok := strings.CutPrefix(first(h, "Authorization"), algorithm)
+	value := first(h, "Authorization")
+	rest, ok := strings.CutPrefix(value, algorithm)
+	if !ok && strings.HasPrefix(value, "AWS ") && !strings.Contains(value, ":") {
+		return a, refuse(MalformedV2, "AWS authorization header is invalid. Expected AwsAccessKeyId:signature")
+	}
 	if !ok {
 		return a, refuse(Unsupported, "The authorization mechanism you have provided is not supported. Please use "+algorithm+".")
 	}
