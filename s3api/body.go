@@ -38,6 +38,9 @@ func (in *inbound) Read(p []byte) (int, error) {
 	if in.err != nil {
 		return 0, in.err
 	}
+	if in.ended {
+		return 0, io.EOF // without a new deadline: see above
+	}
 	now := time.Now()
 	if in.started.IsZero() {
 		in.started = now

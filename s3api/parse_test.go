@@ -278,7 +278,7 @@ func TestDecodeXML(t *testing.T) {
 		if c.good && (len(d.Objects) != 1 || d.Objects[0].Key != "k") {
 			t.Errorf("%s: got %+v", c.name, d)
 		}
-		if took := time.Since(start); took > time.Second {
+		if took := time.Since(start); took > 20*time.Second { // slow machines and the race detector; a bomb takes for ever
 			t.Errorf("%s: took %v", c.name, took)
 		}
 	}
