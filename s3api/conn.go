@@ -81,6 +81,15 @@ func (c *conn) Close() error {
 	return c.Conn.Close()
 }
 
+// CloseWrite ends our side only. net/http does so before it closes a connection with an unread body, so that the answer
+// reaches the client and is not lost in a reset.
+func (c *conn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return nil
+}
+
 // forget begins a new request.
 func (c *conn) forget() { c.used.Store(0) }
 

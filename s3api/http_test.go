@@ -452,3 +452,33 @@ func TestActions(t *testing.T) {
 		}
 	}
 }
+
+// TestRefusalReachesASender refuses a large body at once while the client keeps sending: the answer must arrive, and not be
+// lost in a reset of the connection.
+func TestRefusalReachesASender(t *testing.T) {
+	r := newRig(t, nil)
+	for range 5 {
+		head, _ := r.head(req{path: "/bucket/k", secret: "not the secret", payload: sigv4.UnsignedPayload, noSize: true,
+			late: []string{"Content-Length", fmt.Sprint(64 << 20)}})
+		conn, br := r.dial()
+		if _, err := io.WriteString(conn, head); err != nil {
+			t.Fatal(err)
+		}
+		sent := make(chan struct{})
+		go func() {
+			defer close(sent)
+			piece := make([]byte, 1<<20)
+			for range 64 {
+				if _, err := conn.Write(piece); err != nil {
+					return
+				}
+			}
+		}()
+		time.Sleep(50 * time.Millisecond)
+		if a, err := r.read(br, "PUT"); err != nil || a.code != "SignatureDoesNotMatch" {
+			t.Errorf("got %d %s, %v", a.status, a.code, err)
+		}
+		conn.Close()
+		<-sent
+	}
+}
