@@ -12,6 +12,7 @@ import (
 // Blobs returns up to max reference rows of a volume with blob IDs above after: what every slot is expected to hold.
 func (s *Store) Blobs(ctx context.Context, v cairn.VolumeID, after cairn.BlobID, max int) (list []cairn.BlobRow, err error) {
 	err = s.read(ctx, s.groups.system(), func(w *replica.View) error {
+		list = nil
 		from := key2(famBlob, uint64(v), uint64(after)+1)
 		return w.Walk(from, key1(famBlob, uint64(v)+1), func(c replica.Cursor) error {
 			for ; c.Valid() && len(list) < max; c.Next() {
@@ -55,6 +56,7 @@ func (s *Store) BlobRefs(ctx context.Context, refs []cairn.BlobRef) (listed []bo
 // Garbage returns up to max outbox rows behind the given blob that were released before t, in order of blobs.
 func (s *Store) Garbage(ctx context.Context, behind cairn.BlobRef, before time.Time, max int) (list []Garbage, err error) {
 	err = s.read(ctx, s.groups.system(), func(w *replica.View) error {
+		list = nil
 		from := append(blobKey(famGarbage, behind), 0)
 		return w.Walk(from, []byte{famGarbage + 1}, func(c replica.Cursor) error {
 			for ; c.Valid() && len(list) < max; c.Next() {

@@ -56,6 +56,7 @@ func (s *Store) Bucket(ctx context.Context, name string) (b cairn.Bucket, err er
 // Buckets returns all buckets by name.
 func (s *Store) Buckets(ctx context.Context) (list []cairn.Bucket, err error) {
 	err = s.read(ctx, s.groups.system(), func(w *replica.View) error {
+		list = nil
 		return w.Walk([]byte{famBucket}, []byte{famBucket + 1}, func(c replica.Cursor) error {
 			for ; c.Valid(); c.Next() {
 				row, err := c.Value()

@@ -34,7 +34,7 @@ func (s *Store) AddDamage(ctx context.Context, list []cairn.Damage) error {
 
 // Damage returns up to max findings, by volume, slot and blob.
 func (s *Store) Damage(ctx context.Context, max int) (list []cairn.Damage, err error) {
-	err = s.walkDamage(ctx, func(id cairn.ShardID, row []byte) (bool, error) {
+	err = s.walkDamage(ctx, func() { list = nil }, func(id cairn.ShardID, row []byte) (bool, error) {
 		if len(list) == max {
 			return false, nil
 		}
@@ -48,7 +48,7 @@ func (s *Store) Damage(ctx context.Context, max int) (list []cairn.Damage, err e
 // DamageCount returns how many findings there are of each kind.
 func (s *Store) DamageCount(ctx context.Context) (map[cairn.DamageKind]int64, error) {
 	counts := make(map[cairn.DamageKind]int64)
-	err := s.walkDamage(ctx, func(id cairn.ShardID, row []byte) (bool, error) {
+	err := s.walkDamage(ctx, func() { clear(counts) }, func(id cairn.ShardID, row []byte) (bool, error) {
 		d, err := decodeDamage(id, row)
 		counts[d.Kind]++
 		return true, err
@@ -56,8 +56,10 @@ func (s *Store) DamageCount(ctx context.Context) (map[cairn.DamageKind]int64, er
 	return counts, fail("meta.damage count", "", err)
 }
 
-func (s *Store) walkDamage(ctx context.Context, f func(id cairn.ShardID, row []byte) (bool, error)) error {
+// walkDamage calls f with each row; begin runs before the first one, again if the walk begins anew.
+func (s *Store) walkDamage(ctx context.Context, begin func(), f func(id cairn.ShardID, row []byte) (bool, error)) error {
 	return s.read(ctx, s.groups.system(), func(w *replica.View) error {
+		begin()
 		return w.Walk([]byte{famDamage}, []byte{famDamage + 1}, func(c replica.Cursor) error {
 			for ; c.Valid(); c.Next() {
 				k := c.Key()

@@ -24,6 +24,7 @@ func (s *Store) PutDrives(ctx context.Context, drives []cairn.Drive) error {
 // Drives returns all drives' rows.
 func (s *Store) Drives(ctx context.Context) (list []cairn.Drive, err error) {
 	err = s.read(ctx, s.groups.system(), func(w *replica.View) error {
+		list = nil
 		return w.Walk([]byte{famDrive}, []byte{famDrive + 1}, func(c replica.Cursor) error {
 			for ; c.Valid(); c.Next() {
 				row, err := c.Value()

@@ -17,6 +17,7 @@ func (s *Store) ListVersions(ctx context.Context, r ListVersions) (p VersionPage
 		if err != nil {
 			return err
 		}
+		p = VersionPage{}
 		l := &versionLister{w: w, bucket: b, r: &r, limit: min(r.Max, maxListed), page: &p}
 		if l.limit <= 0 {
 			return nil

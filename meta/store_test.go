@@ -15,6 +15,8 @@ import (
 	"cairn"
 	"cairn/meta"
 	"cairn/object"
+
+	"go.uber.org/goleak"
 )
 
 var _ object.Meta = (*meta.Store)(nil)
@@ -30,6 +32,8 @@ func makeHomes(t testing.TB, n int) []meta.Home {
 	}
 	return homes
 }
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // openStore opens a store and runs it until the test ends.
 func openStore(t testing.TB, cfg meta.Config) *meta.Store {

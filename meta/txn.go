@@ -41,7 +41,7 @@ func (s *Store) change(ctx context.Context, g *replica.Group, requestID uint64, 
 			return replica.Outcome{}, err
 		}
 		o, err := s.attempt(ctx, g, requestID, decide)
-		if !errors.Is(err, replica.ErrConflict) {
+		if !errors.Is(err, replica.ErrConflict) && !errors.Is(err, replica.ErrMoved) {
 			return o, err
 		}
 	}
@@ -79,14 +79,23 @@ func pause(ctx context.Context, attempt int) error {
 	}
 }
 
-// read runs f over a state that holds all that was acknowledged before.
-func (s *Store) read(ctx context.Context, g *replica.Group, f func(w *replica.View) error) error {
-	w, err := g.View(ctx)
-	if err != nil {
-		return err
+// maxMoves is how often a read goes on to another voter when the one it read from failed under it.
+const maxMoves = 9
+
+// read runs f over a state that holds all that was acknowledged before. f starts anew when it runs again.
+func (s *Store) read(ctx context.Context, g *replica.Group, f func(w *replica.View) error) (err error) {
+	for range maxMoves {
+		var w *replica.View
+		if w, err = g.View(ctx); err != nil {
+			return err
+		}
+		err = f(w)
+		w.Close()
+		if !errors.Is(err, replica.ErrMoved) {
+			break
+		}
 	}
-	defer w.Close()
-	return f(w)
+	return err
 }
 
 // keyLocks let writers of one key in this process queue instead of conflicting. They are a courtesy: the commit decides.

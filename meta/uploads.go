@@ -93,6 +93,7 @@ func readUpload(w *replica.View, bucket, key, id string) (b cairn.Bucket, u cair
 // StaleUploads returns up to max uploads, of any bucket, that were created before t, oldest first.
 func (s *Store) StaleUploads(ctx context.Context, before time.Time, max int) (list []cairn.Upload, err error) {
 	err = s.read(ctx, s.groups.system(), func(w *replica.View) error {
+		list = nil
 		return w.Walk([]byte{famAge}, key1(famAge, uint64(before.UnixNano())), func(c replica.Cursor) error {
 			for ; c.Valid() && len(list) < max; c.Next() {
 				k := c.Key()
@@ -125,6 +126,7 @@ func (s *Store) ListUploads(ctx context.Context, r ListUploads) (p UploadPage, e
 		if err != nil || limit <= 0 {
 			return err
 		}
+		p = UploadPage{}
 		from := uploadsFrom(b.ID, &r)
 		to := after(appendEscapedPrefix(key1(famUpload, b.ID), r.Prefix))
 		if from == nil || bytes.Compare(from, to) >= 0 {

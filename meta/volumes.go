@@ -47,6 +47,7 @@ func (s *Store) Volume(ctx context.Context, id cairn.VolumeID) (v cairn.Volume, 
 // Volumes returns up to max volumes with IDs above after, in order.
 func (s *Store) Volumes(ctx context.Context, after cairn.VolumeID, max int) (list []cairn.Volume, err error) {
 	err = s.read(ctx, s.groups.system(), func(w *replica.View) error {
+		list = nil
 		return w.Walk(key1(famVolume, uint64(after)+1), []byte{famVolume + 1}, func(c replica.Cursor) error {
 			for ; c.Valid() && len(list) < max; c.Next() {
 				row, err := c.Value()

@@ -49,7 +49,8 @@ func Open(cfg Config, homes []Home) (*Group, error) {
 	g := &Group{cfg: cfg, shared: newShared(cfg.CacheBytes), news: make(chan struct{}), stopTick: make(chan struct{})}
 	g.voters.Store(&map[uint64]*voter{})
 	g.keeping = keeper{deadSince: make(map[uint64]time.Time), marked: make(map[Home]bool), lastErr: make(map[string]string),
-		seeding: make(map[string]bool), seedAfter: make(map[string]time.Time), seeded: make(map[uint64]bool)}
+		seeding: make(map[string]bool), seedAfter: make(map[string]time.Time), seeded: make(map[uint64]bool), openAfter: make(map[string]time.Time),
+		condemned: make(map[uint64]bool)}
 	g.ticker.Go(g.tick)
 	g.SetHomes(homes)
 	if err := g.keepOnce(); err != nil {
@@ -361,3 +362,22 @@ func (l raftLogger) Panic(v ...any)                 { panic(fatalPanic{errors.Ne
 func (l raftLogger) Panicf(format string, v ...any) { panic(fatalPanic{fmt.Errorf(format, v...)}) }
 
 var _ raft.Logger = raftLogger{}
+
+// FlushAll writes every voter's state to disk now, rather than when its log has grown.
+func (g *Group) FlushAll() {
+	for _, v := range *g.voters.Load() {
+		if err := guard(v.flush); err != nil {
+			v.fail(err)
+		}
+	}
+}
+
+// Lead asks the voter at a home to take the lead. It is a wish: nothing happens if it does not run or lags.
+func (g *Group) Lead(dir string) {
+	lead, _ := g.leaderNow()
+	for _, v := range *g.voters.Load() {
+		if v.home.Dir == dir && lead != nil && v != lead {
+			lead.call(func(rn *raft.RawNode) { rn.TransferLeader(v.id) })
+		}
+	}
+}

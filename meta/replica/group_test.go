@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"cairn"
+
+	"go.uber.org/goleak"
 )
 
 // makeHomes returns n empty homes on the real file system.
@@ -38,6 +40,8 @@ func testConfig(voters int) Config {
 // openGroup opens a group and runs it until the test ends.
 func openGroup(t testing.TB, cfg Config, homes []Home) *Group {
 	t.Helper()
+	before := goleak.IgnoreCurrent() // the fault sweep abandons stores, by design
+	t.Cleanup(func() { goleak.VerifyNone(t, before) })
 	g, err := Open(cfg, homes)
 	if err != nil {
 		t.Fatal(err)

@@ -22,6 +22,8 @@ type keeper struct {
 	lastErr   map[string]string    // per home, so that a lasting error is logged once
 	seeding   map[string]bool      // homes on which a voter is being made
 	seedAfter map[string]time.Time // homes on which that failed
+	condemned map[uint64]bool      // voters that failed while they ran: not to be started again, unless there is no quorum without
+	openAfter map[string]time.Time // homes whose voter did not start
 	seeded    map[uint64]bool      // voters made by this process
 	headless  time.Time            // since when there is no leader; zero while there is one
 }
@@ -32,6 +34,8 @@ const (
 	// never seen, as after a start on which a drive is slow to come.
 	replaceLost   = 300 * time.Millisecond
 	replaceUnseen = 10 * time.Second
+	// openPause is how long a voter that does not start is left alone.
+	openPause = time.Second
 )
 
 // SetHomes tells which directories may carry voters now. It returns at once; Run acts on it.
@@ -109,6 +113,7 @@ func (g *Group) headless(changed bool) {
 		g.nominate()
 	}
 	if time.Since(k.headless) > doubtPatience {
+		clear(k.condemned)
 		g.letDoubtfulVote()
 	}
 }
@@ -188,10 +193,10 @@ func (g *Group) campaign(v *voter) {
 // stopLost ends voters that failed, and those whose home is gone or is another directory now.
 func (g *Group) stopLost(homes []Home) {
 	for id, v := range *g.voters.Load() {
-		if !v.failed() {
-			if err := g.checkHome(v, homes); err != nil {
-				v.fail(err)
-			}
+		if v.failed() {
+			g.keeping.condemned[id] = true // what failed once, on a home that is there, is made anew rather than tried again
+		} else if err := g.checkHome(v, homes); err != nil {
+			v.fail(err)
 		}
 		if v.failed() {
 			g.removeVoter(id)
@@ -234,7 +239,7 @@ func (g *Group) openFound(homes []Home) error {
 		return err
 	}
 	for _, h := range homes {
-		if !h.Usable || g.runsAt(h.Dir) || g.keeping.seeding[h.Dir] {
+		if !h.Usable || g.runsAt(h.Dir) || g.keeping.seeding[h.Dir] || time.Now().Before(g.keeping.openAfter[h.Dir]) {
 			continue
 		}
 		found, err := exists(g.cfg.FS, g.cfg.FS.PathJoin(h.Dir, voterDir, voterJSON))
@@ -242,12 +247,16 @@ func (g *Group) openFound(homes []Home) error {
 			continue
 		}
 		v, err := g.openVoter(h)
+		if errors.Is(err, errCondemned) {
+			continue
+		}
 		if errors.Is(err, cairn.ErrInvalid) {
 			return err
 		}
 		if err != nil {
 			g.logOnce(h.Dir, err)
 			g.noteBroken(h)
+			g.keeping.openAfter[h.Dir] = time.Now().Add(openPause)
 			continue
 		}
 		if v.groupID != g.keeping.groupID {

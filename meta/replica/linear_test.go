@@ -13,15 +13,7 @@ import (
 	"github.com/anishathalye/porcupine"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.etcd.io/raft/v3"
-	"go.uber.org/goleak"
 )
-
-func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m,
-		// Fatal errors of Pebble park its goroutines for good, by design: see pebbleLogger and fuse.
-		goleak.IgnoreAnyFunction("cairn/meta/replica.(*pebbleLogger).Fatalf"),
-		goleak.IgnoreAnyFunction("cairn/meta/replica.(*fuse).run.func1"))
-}
 
 // register is one key in the history: reads, and writes.
 type register struct {

@@ -34,6 +34,7 @@ func (g *Group) seedSpares(r *roster, homes []Home, need int) {
 				return
 			}
 			g.keeping.seeded[id] = true
+			delete(g.keeping.openAfter, h.Dir)
 			g.changed()
 		})
 	}

@@ -2,6 +2,9 @@ package replica
 
 import (
 	"errors"
+	"fmt"
+
+	"cairn"
 
 	"github.com/cockroachdb/pebble/v2"
 )
@@ -30,10 +33,19 @@ func (w *View) Get(key, buf []byte) (value []byte, found bool, err error) {
 	return value, found, w.check(err)
 }
 
-// check turns a read error into the end of the voter: another one has the bytes.
+// ErrMoved tells that the voter that was read from has failed meanwhile: another one has the bytes, read again.
+var ErrMoved = fmt.Errorf("voter failed while it was read: %w", cairn.ErrUnavailable)
+
+// check turns damage that a read met into the end of the voter.
 func (w *View) check(err error) error {
-	if err != nil && errors.Is(err, pebble.ErrCorruption) {
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, pebble.ErrCorruption) {
 		w.v.fail(err)
+	}
+	if w.v.failed() {
+		return fmt.Errorf("%w: %w", ErrMoved, err)
 	}
 	return err
 }

@@ -82,6 +82,8 @@ func (g *Group) makeVoter(home Home, f voterFile, pos position, fill func(stateD
 	return syncDir(fs, home.Dir)
 }
 
+var errCondemned = errors.New("failed before")
+
 // openVoter starts the voter that a home holds.
 func (g *Group) openVoter(home Home) (*voter, error) {
 	fs := g.cfg.FS
@@ -97,6 +99,9 @@ func (g *Group) openVoter(home Home) (*voter, error) {
 		in: newQueue[event](), appends: newQueue[*pb.Message](), applies: newQueue[*pb.Message](), stopped: make(chan struct{})}
 	if _, err := fmt.Sscanf(f.Voter, "%x", &v.id); err != nil || v.id == 0 || v.id >= raft.LocalApplyThread {
 		return nil, &cairn.Error{Op: "meta.voter", Subject: dir, Err: corrupt("voter id " + f.Voter)}
+	}
+	if g.keeping.condemned[v.id] {
+		return nil, errCondemned
 	}
 	if err := v.openStores(fs, f); err != nil {
 		return nil, &cairn.Error{Op: "meta.voter", Subject: dir, Err: err}
