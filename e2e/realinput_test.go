@@ -4,9 +4,12 @@ package e2e
 
 import (
 	"math/rand/v2"
+	"net/url"
 	"os/exec"
 	"testing"
 	"time"
+
+	"cairn/admin"
 )
 
 const healWithin = 2 * time.Minute
@@ -30,14 +33,40 @@ func TestRealFilesSurviveDeletedDrives(t *testing.T) {
 	t.Logf("%d files stored in %v", len(files), time.Since(began).Round(time.Millisecond))
 	each(t, files, s.check)
 	s.waitHealthy(healWithin)
+	s.verifySample(files)
 	lose(2, 3)
 	each(t, files, s.check)
 	s.waitHealthy(healWithin)
+	s.verifySample(files)
 	each(t, files, s.check)
 	if found := s.scrub(); found.Findings > 0 {
 		s.waitHealthy(healWithin)
 	}
 	each(t, files, s.check)
+}
+
+// verifySample reads every shard of some objects: "ok" must mean that they are all there, and right.
+func (s *store) verifySample(files []file) {
+	s.t.Helper()
+	shards := 0
+	for _, f := range subset(files, max(1, len(files)/100)) {
+		var o admin.Object
+		path := "/api/v1/objects/" + bucket + "/" + (&url.URL{Path: f.key}).EscapedPath() + "/shards?verify=1"
+		if err := s.ask(s.t.Context(), "GET", path, &o); err != nil {
+			s.t.Fatal(err)
+		}
+		for _, b := range o.Blobs {
+			for _, sh := range b.Shards {
+				shards++
+				if sh.State != "ok" {
+					s.t.Errorf("healthy, but shard %d of %s is %s: %s", sh.Slot, f.key, sh.State, sh.Error)
+				}
+			}
+		}
+	}
+	if shards == 0 {
+		s.t.Error("no shard was looked at")
+	}
 }
 
 // TestRealWeightsSurviveDeletedDrives does the same with published model weights, which come from the npm registry.
