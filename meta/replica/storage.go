@@ -234,7 +234,11 @@ const flushEvery = 30 * time.Second
 func (v *voter) flush() error {
 	at := v.applied.Load()
 	if at > v.durable.Load() {
-		done, err := v.st.db.AsyncFlush()
+		var done <-chan struct{}
+		err := v.st.fuse.run(func() (err error) {
+			done, err = v.st.db.AsyncFlush()
+			return err
+		})
 		if err != nil {
 			return fmt.Errorf("flush: %w", err)
 		}
