@@ -245,6 +245,17 @@ func (fs stateFS) OpenDir(name string) (vfs.File, error) {
 	return stateDir{f, fs.lg}, nil
 }
 
+// Create syncs the directory before it makes a marker file: Pebble's marker must not outlive a crash that the manifest it
+// points at does not, and POSIX orders the two names by a sync alone.
+func (fs stateFS) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	if strings.HasPrefix(fs.PathBase(name), "marker.") {
+		if err := syncDir(fs.FS, fs.PathDir(name)); err != nil {
+			return nil, err
+		}
+	}
+	return fs.FS.Create(name, category)
+}
+
 type stateDir struct {
 	vfs.File
 	lg *pebbleLogger
