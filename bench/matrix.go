@@ -22,15 +22,11 @@ func (s *suite) matrix(ctx context.Context) error {
 		return err
 	}
 	for _, size := range matrixSizes {
-		for _, clients := range []int{1, 16} {
-			if s.cfg.Short && (clients == 1 && size != 4<<10 || size == 128<<20) {
-				continue
-			}
-			for _, op := range []Op{OpPut, OpGet} {
-				if err := s.cell(ctx, Load{Op: op, Size: size, Clients: clients, For: s.cellTime()}); err != nil {
-					return err
-				}
-			}
+		if s.cfg.Short && size == 128<<20 {
+			continue
+		}
+		if err := s.size(ctx, size); err != nil {
+			return err
 		}
 	}
 	if err := s.cell(ctx, Load{Op: OpRange, Size: 1 << 20, Clients: 16, For: s.cellTime()}); err != nil {
@@ -44,6 +40,71 @@ func (s *suite) matrix(ctx context.Context) error {
 		return err
 	}
 	s.add("peak_rss", float64(rss)/mib, "MiB", 512, 512)
+	return nil
+}
+
+// size measures puts and then gets of one object size. Nothing is measured while the garbage of what went before is still
+// being deleted: that would be charged to the wrong load.
+func (s *suite) size(ctx context.Context, size int) error {
+	clients := []int{1, 16}
+	if s.cfg.Short && size != 4<<10 {
+		clients = clients[1:]
+	}
+	for _, op := range []Op{OpPut, OpGet} {
+		if op == OpGet { // prepares the objects, and keeps them for all cells
+			first := Load{Op: op, Size: size, Clients: 16, For: time.Millisecond, Keep: true}
+			if _, err := s.load(ctx, first); err != nil {
+				return err
+			}
+		}
+		if err := s.settle(ctx); err != nil {
+			return err
+		}
+		for _, n := range clients {
+			if err := s.cell(ctx, Load{Op: op, Size: size, Clients: n, For: s.cellTime(), Keep: true, Reuse: true}); err != nil {
+				return err
+			}
+		}
+	}
+	return s.bench.Clean(ctx, Load{Op: OpGet, Size: size, Clients: 16})
+}
+
+const (
+	garbageAge  = 6 * time.Second // after a release, the server begins to delete
+	settleLimit = 10 * time.Second
+	idlePart    = 10 // the server is idle if it uses less than one part in this many of a core
+)
+
+// settle waits until the server has dealt with garbage and is idle, for a limited time.
+func (s *suite) settle(ctx context.Context) error {
+	if s.cfg.Short {
+		return nil
+	}
+	pause := func(d time.Duration) error {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(d):
+			return nil
+		}
+	}
+	if err := pause(garbageAge); err != nil {
+		return err
+	}
+	const look = 300 * time.Millisecond
+	for began := time.Now(); time.Since(began) < settleLimit; {
+		before, err := s.server.CPU()
+		if err != nil {
+			return err
+		}
+		if err := pause(look); err != nil {
+			return err
+		}
+		after, err := s.server.CPU()
+		if err != nil || after-before < look/idlePart {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -74,35 +135,37 @@ func (s *suite) cell(ctx context.Context, l Load) error {
 	return nil
 }
 
-// measurement is a Result with what the server process spent on it, preparation included for reads.
+// measurement is a Result with what the server process spent on it.
 type measurement struct {
 	Result
 	cpu time.Duration
 }
 
-// measured runs a load, with its objects put before the processor time is read.
+// measured runs a load, with its objects prepared and settled before the processor time is read.
 func (s *suite) measured(ctx context.Context, l Load) (m measurement, err error) {
-	if l.Op != OpPut && l.Op != OpDelete {
-		// The first, tiny run prepares the objects and keeps them.
+	if !l.Reuse {
 		first := l
 		first.For, first.Keep = time.Millisecond, true
 		if _, err := s.load(ctx, first); err != nil {
 			return m, err
 		}
+		if err := s.settle(ctx); err != nil {
+			return m, err
+		}
 		l.Reuse = true
 	}
+	keep := l.Keep
+	l.Keep = true // cleaning up is not part of what is measured
 	before, err := s.server.CPU()
 	if err != nil {
 		return m, err
 	}
-	w := l
-	w.Keep = true
-	if m.Result, err = s.load(ctx, w); err != nil {
+	if m.Result, err = s.load(ctx, l); err != nil {
 		return m, err
 	}
 	after, err := s.server.CPU()
 	m.cpu = after - before
-	if err != nil {
+	if err != nil || keep {
 		return m, err
 	}
 	return m, s.bench.Clean(ctx, l)
