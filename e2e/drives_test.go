@@ -240,3 +240,46 @@ func TestStatusFields(t *testing.T) {
 		t.Errorf("object show: exit code %d, %v: %s", code, err, out)
 	}
 }
+
+// TestAllDrivesReplacedIsNotAFreshStart (I4): a store whose drives have all vanished while it was stopped does not begin anew
+// as if nothing had been stored; it says why it is not ready.
+func TestAllDrivesReplacedIsNotAFreshStart(t *testing.T) {
+	s := start(t)
+	s.samples("x")()
+	if err := s.server.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	for n := range 6 {
+		if err := os.Rename(s.drive(n+1), s.drive(n+1)+".away"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := exec.Command(program(t), "server", "--data", s.dir, "--s3-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	out := &lines{}
+	cmd.Stdout, cmd.Stderr = out, out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	out.after(t, "not ready yet")
+	if strings.Contains(out.String(), "S3  ") {
+		t.Errorf("a store without its drives greets as if it were ready: %s", out)
+	}
+	cmd.Process.Kill()
+	cmd.Wait()
+	for n := range 6 { // the disks are put back
+		if err := os.RemoveAll(s.drive(n + 1)); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(s.drive(n+1)+".away", s.drive(n+1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.run()
+	for _, size := range []int{0, 100, 9 << 10, unit + 1, 3*stripe + 17, 20 << 20} {
+		if _, err := s.read(t.Context(), fmt.Sprintf("x/%d", size)); err != nil {
+			t.Error(err)
+		}
+	}
+	s.waitHealthy(healWithin)
+}

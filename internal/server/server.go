@@ -69,6 +69,7 @@ const (
 	adminDrainTimeout = 2 * time.Second
 	adminHeaderTime   = 10 * time.Second
 	readyPoll         = 50 * time.Millisecond
+	complainEvery     = 5 * time.Second
 )
 
 // Server is one process's worth of Cairn.
@@ -125,6 +126,11 @@ func (s *Server) Profile() cairn.Profile { return s.state.Profile }
 
 // WaitReady returns when a write has succeeded, or ctx has ended.
 func (s *Server) WaitReady(ctx context.Context) error {
+	return s.waitReady(ctx, func(error) {})
+}
+
+// waitReady hands the reason of every failed try to why.
+func (s *Server) waitReady(ctx context.Context, why func(error)) error {
 	for {
 		try, cancel := context.WithTimeout(ctx, s.cfg.ReadyWithin)
 		err := s.probe.ready(try)
@@ -132,6 +138,7 @@ func (s *Server) WaitReady(ctx context.Context) error {
 		if err == nil {
 			return nil
 		}
+		why(err)
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -171,7 +178,14 @@ func (s *Server) Run(ctx context.Context) error {
 	front.Go(func() error { return s.parts.frontend.Serve(frontCtx, s.s3) })
 	front.Go(func() error { return s.serveAdmin(frontCtx) })
 	front.Go(func() error {
-		if err := s.WaitReady(frontCtx); err == nil {
+		last := s.started
+		err := s.waitReady(frontCtx, func(why error) {
+			if time.Since(last) > complainEvery { // a person waits for the greeting, and must learn why there is none
+				last = time.Now()
+				s.cfg.Logger.Warn("not ready yet", "err", why)
+			}
+		})
+		if err == nil {
 			s.cfg.Logger.Info("ready", "s3", s.S3Addr(), "admin", s.AdminAddr())
 		}
 		return nil // it was asked to stop before it was ready
