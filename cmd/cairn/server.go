@@ -6,10 +6,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math"
 	"os"
 	"path/filepath"
-	"runtime/debug"
+	"sync"
 
 	"github.com/spf13/cobra"
 
@@ -18,11 +17,8 @@ import (
 )
 
 const (
-	// softMemoryBytes is where the garbage collector begins to work harder, unless GOMEMLIMIT says otherwise: caches and
-	// buffers are bounded well below it, so that the process stays under 512 MiB.
-	softMemoryBytes = 400 << 20
-	envS3Addr       = "127.0.0.1:9000"
-	envAdminAddr    = "127.0.0.1:9001"
+	envS3Addr    = "127.0.0.1:9000"
+	envAdminAddr = "127.0.0.1:9001"
 )
 
 // serverFlags are the flags of `cairn server`.
@@ -61,9 +57,6 @@ func runServer(c *cobra.Command, f serverFlags) (err error) {
 	if err != nil {
 		return usageError(c, err)
 	}
-	if _, set := os.LookupEnv("GOMEMLIMIT"); !set && debug.SetMemoryLimit(-1) == math.MaxInt64 {
-		debug.SetMemoryLimit(softMemoryBytes)
-	}
 	logger := slog.New(slog.NewTextHandler(c.ErrOrStderr(), &slog.HandlerOptions{Level: level}))
 	dir, err := server.OpenDirectory(f.data)
 	if err != nil {
@@ -77,6 +70,7 @@ func runServer(c *cobra.Command, f serverFlags) (err error) {
 	if err := dir.Save(state); err != nil {
 		return err
 	}
+	tuneProcessors(len(state.Drives(dir.Path)))
 	cred, made, err := serverCredentials(dir.Path, os.Getenv)
 	if err != nil {
 		return err
@@ -95,6 +89,9 @@ func runServer(c *cobra.Command, f serverFlags) (err error) {
 func serve(ctx context.Context, out io.Writer, s *server.Server, text func() string) error {
 	greeted := make(chan struct{})
 	wait, cancel := context.WithCancel(ctx)
+	var tuning sync.WaitGroup
+	tuning.Go(func() { keepMemoryLimit(wait) })
+	defer tuning.Wait()
 	go func() {
 		defer close(greeted)
 		if s.WaitReady(wait) == nil {
