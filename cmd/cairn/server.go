@@ -25,7 +25,7 @@ const (
 type serverFlags struct {
 	data, profile, s3Addr, adminAddr, logLevel string
 	drives, voters                             int
-	named                                      []string
+	named, domains                             []string
 }
 
 func serverCommand() *cobra.Command {
@@ -46,6 +46,7 @@ func serverCommand() *cobra.Command {
 	fl.StringArrayVar(&f.named, "drive", nil, "path of a disk; repeat for each. An absent path is never created, an empty one is taken over")
 	fl.StringVar(&f.profile, "profile", "", "data+parity shards of new volumes (default 4+2 with six drives or more)")
 	fl.StringVar(&f.s3Addr, "s3-addr", envS3Addr, "where S3 is served")
+	fl.StringArrayVar(&f.domains, "s3-domain", nil, "serve BUCKET.DOMAIN as well as /BUCKET; repeat for each (always: localhost)")
 	fl.StringVar(&f.adminAddr, "admin-addr", envAdminAddr, "where health, metrics and the admin API are served")
 	fl.IntVar(&f.voters, "meta-voters", 0, "metadata voters, each on its own drive (default: twice the parity, and one)")
 	fl.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
@@ -76,7 +77,7 @@ func runServer(c *cobra.Command, f serverFlags) (err error) {
 		return err
 	}
 	s, err := server.Open(server.Config{
-		Directory: dir, MetaVoters: f.voters, S3Addr: f.s3Addr, AdminAddr: f.adminAddr,
+		Directory: dir, MetaVoters: f.voters, S3Addr: f.s3Addr, S3Domains: f.domains, AdminAddr: f.adminAddr,
 		AccessKey: cred.AccessKey, SecretKey: cred.SecretKey, Logger: logger,
 	})
 	if err != nil {

@@ -56,8 +56,8 @@ func openParts(cfg Config) (p *parts, err error) {
 	if err != nil {
 		return nil, err
 	}
-	p.frontend, err = s3api.New(s3api.Config{Objects: p.objects, Identities: identities, Observer: observer{p.metrics},
-		Logger: cfg.Logger.With("part", "s3api")})
+	p.frontend, err = s3api.New(s3api.Config{Objects: p.objects, Identities: identities, Domains: cfg.S3Domains,
+		Observer: observer{p.metrics}, Logger: cfg.Logger.With("part", "s3api")})
 	return p, err
 }
 

@@ -29,6 +29,7 @@ type Config struct {
 	Directory  *Directory // opened by the caller, who also closes it
 	MetaVoters int        // 0: 2m+1, as far as there are drives
 	S3Addr     string
+	S3Domains  []string // host names below which buckets are hosts, beside localhost
 	AdminAddr  string
 	AccessKey  string
 	SecretKey  string
