@@ -91,3 +91,27 @@ func TestConnReadsChunkedAndErrors(t *testing.T) {
 		}
 	}
 }
+
+// TestOnceReadsEachObjectOnce: a cold figure must not be made of repeated reads.
+func TestOnceReadsEachObjectOnce(t *testing.T) {
+	const size, objects = 4 << 10, 50
+	data := newPayload(size, 1)
+	var mu sync.Mutex
+	reads := map[string]int{}
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		reads[r.URL.Path]++
+		mu.Unlock()
+		http.NotFound(w, r) // which key holds which bytes does not matter here
+	}))
+	defer srv.Close()
+	b := &Bench{cfg: Config{Endpoint: srv.URL, Bucket: "bare", MaxBytes: size * objects, MaxObjects: objects}, data: data}
+	w := workload{b: b, l: Load{Op: OpGet, Size: size, Clients: 4, For: time.Minute, Once: true}, objects: objects}
+	r, err := b.measure(t.Context(), &w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(reads) != objects || r.Errors != objects {
+		t.Errorf("got %d objects in %d reads, want each of %d once", len(reads), r.Errors, objects)
+	}
+}

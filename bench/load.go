@@ -54,6 +54,9 @@ type Load struct {
 	// Keep leaves the objects behind, for a later load of the same size that sets Reuse.
 	Keep  bool
 	Reuse bool
+	// Once ends a load of gets when every object was asked for once: objects that were just written are then read
+	// from the disk, not from the page cache.
+	Once bool
 }
 
 // Result is what a load measured. Ops of list and delete count keys.

@@ -27,7 +27,7 @@ type workload struct {
 	l       Load
 	objects int          // number of different keys
 	whole   int          // OpRange: bytes of the objects that ranges are taken from
-	next    atomic.Int64 // OpDelete: the first key that nobody has taken yet
+	next    atomic.Int64 // OpDelete and Once: the first key that nobody has taken yet
 }
 
 // client is one goroutine's share of a load.
@@ -164,7 +164,10 @@ func (c *client) one(ctx context.Context, n int) (ops, size int, err error) {
 	case OpPut:
 		return 1, w.l.Size, c.put(ctx, i)
 	case OpGet:
-		return 1, w.l.Size, c.get(ctx, int(c.random()%uint64(w.objects)))
+		if i = c.pick(); i < 0 {
+			return 0, 0, nil
+		}
+		return 1, w.l.Size, c.get(ctx, i)
 	case OpRange:
 		return 1, w.l.Size, c.getRange(ctx, int(c.random()%uint64(w.objects)))
 	case OpList:
@@ -186,6 +189,17 @@ func (c *client) one(ctx context.Context, n int) (ops, size int, err error) {
 	default:
 		return 1, 0, c.conn.do(ctx, request{method: "DELETE", path: w.path(i)}, nil)
 	}
+}
+
+// pick chooses the object to read: the next one of a load that reads each once (-1 after the last), any one otherwise.
+func (c *client) pick() int {
+	if !c.w.l.Once {
+		return int(c.random() % uint64(c.w.objects))
+	}
+	if i := int(c.w.next.Add(1)) - 1; i < c.w.objects {
+		return i
+	}
+	return -1
 }
 
 // allow drops a statusError of the given status: under OpMixed a key may be deleted already.
