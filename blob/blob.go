@@ -32,9 +32,9 @@ type Config struct {
 	Volumes Volumes
 	Damage  Damage // nil: findings are dropped
 
-	// MaxMemory bounds the buffers of all puts together, in bytes (160 MiB). A put waits when they are in use.
+	// MaxMemory bounds the buffers of all puts together, in bytes (128 MiB). A put waits when they are in use.
 	MaxMemory int64
-	// MaxReadMemory bounds the buffers of all reads together, in bytes (96 MiB).
+	// MaxReadMemory bounds the buffers of all reads together, in bytes (64 MiB).
 	MaxReadMemory int64
 	// WriteDeadline is how long a put waits for stragglers after the write quorum is durable (2 s); never less than ten
 	// times what the middle slot took.
@@ -62,10 +62,10 @@ func (c *Config) fill() error {
 	def(&c.HedgeFloor, 20*time.Millisecond)
 	def(&c.HangLimit, 500*time.Millisecond)
 	if c.MaxMemory == 0 {
-		c.MaxMemory = 160 << 20
+		c.MaxMemory = 128 << 20
 	}
 	if c.MaxReadMemory == 0 {
-		c.MaxReadMemory = 96 << 20
+		c.MaxReadMemory = 64 << 20
 	}
 	if c.HedgeBudget == 0 {
 		c.HedgeBudget = 0.05

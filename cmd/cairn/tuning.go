@@ -29,10 +29,10 @@ func tuneProcessors(drives int) {
 	}
 }
 
-// memoryLimit is the soft limit for a heap of which live bytes are in use: room for as much again, so that a store whose
-// indexes have outgrown the usual limit collects no more often than usual.
+// memoryLimit is the soft limit for a heap of which live bytes are in use: room for a quarter more, so that a store whose
+// indexes have outgrown the usual limit does not spend its time collecting.
 func memoryLimit(live uint64) int64 {
-	return max(softMemoryBytes, int64(min(live, math.MaxInt64/4))*2)
+	return max(softMemoryBytes, int64(min(live, math.MaxInt64/8))*5/4)
 }
 
 // keepMemoryLimit sets the soft memory limit, unless the environment does, and raises it with the live heap until ctx ends.

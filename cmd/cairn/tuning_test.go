@@ -17,7 +17,7 @@ func TestMemoryLimit(t *testing.T) {
 		live uint64
 		want int64
 	}{
-		{0, softMemoryBytes}, {150 << 20, softMemoryBytes}, {1 << 30, 2 << 30},
+		{0, softMemoryBytes}, {320 << 20, softMemoryBytes}, {4 << 30, 5 << 30},
 	} {
 		if got := memoryLimit(c.live); got != c.want {
 			t.Errorf("memoryLimit(%d) = %d, want %d", c.live, got, c.want)
