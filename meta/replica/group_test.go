@@ -41,9 +41,7 @@ func testConfig(voters int) Config {
 func openGroup(t testing.TB, cfg Config, homes []Home) *Group {
 	t.Helper()
 	before := goleak.IgnoreCurrent() // the fault sweep abandons stores, by design
-	// So does a home that vanishes, if Pebble meets it before the group does: the store's scheduler stays (state.go, fuse).
-	abandoned := goleak.IgnoreTopFunction("github.com/cockroachdb/pebble/v2.(*ConcurrencyLimitScheduler).periodicGranter")
-	t.Cleanup(func() { goleak.VerifyNone(t, before, abandoned) })
+	t.Cleanup(func() { goleak.VerifyNone(t, before) })
 	g, err := Open(cfg, homes)
 	if err != nil {
 		t.Fatal(err)
