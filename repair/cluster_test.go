@@ -58,7 +58,7 @@ func newCluster(t *testing.T, drives int) *cluster {
 	must(t, err)
 	c.rep = c.newRepairer()
 	c.keep, err = membership.NewKeeper(membership.KeeperConfig{View: c.view, Meta: c.meta, Node: c.node, NodeID: cairn.NewID(),
-		Profile: profile, OutDelay: time.Minute, Damaged: c.rep.Wake, Returned: func(cairn.DriveID) { c.rep.Wake() }})
+		Profile: profile, OutDelay: time.Minute, Damaged: func() { c.rep.Wake() }, Returned: func(cairn.DriveID) { c.rep.Wake() }})
 	must(t, err)
 	return c
 }

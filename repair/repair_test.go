@@ -493,7 +493,8 @@ func TestRateAndProgress(t *testing.T) {
 		c.settled()
 		c.disk.Wipe(c.node.ID(1))
 		c.node.Replace(1)
-		c.until("repair runs", 2*time.Second, func() bool { return c.rep.Status().State == "running" })
+		// Within one look at the drives (250 ms), not at the repairer's own next look: the finding must wake it.
+		c.until("repair runs", 500*time.Millisecond, func() bool { return c.rep.Status().State == "running" })
 		time.Sleep(8 * time.Second)
 		s := c.rep.Status()
 		left := time.Duration(float64(s.TotalBytes-s.DoneBytes) / limit * float64(time.Second))
