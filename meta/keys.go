@@ -25,6 +25,8 @@ const (
 	famVolume   = 'V' // volume → volume
 	famVolStats = 'S' // volume → counters
 	famDrive    = 'D' // drive → drive
+	famNode     = 'N' // node → node
+	famNodeName = 'A' // name → node
 	famDamage   = 'm' // volume, slot, blob → damage
 	famConfig   = 'c' // name → bytes
 	famCounter  = 'C' // name → number

@@ -64,6 +64,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add(encodeBucket(&cairn.Bucket{Name: "n", ID: 4, Configs: cairn.Configs{"cors": "x"}, Profile: cairn.Profile{K: 4, M: 2}}))
 	f.Add(encodeVolume(&cairn.Volume{Profile: cairn.Profile{K: 1}, Slots: []cairn.DriveID{{1}}, Unit: 1, Epoch: 3}))
 	f.Add(encodeDrive(&cairn.Drive{Path: "p", Domains: []string{"a", ""}}))
+	f.Add(encodeNode(&cairn.Node{Name: "n", Addr: "a:1", Roles: cairn.AllRoles, Epoch: 2, JoinedAt: time.Unix(1, 0)}))
 	f.Add(encodeDamage(&cairn.Damage{Note: "n", Tries: 4}))
 	f.Fuzz(func(t *testing.T, row []byte) {
 		// None may panic; what decodes must encode to something that decodes alike.
@@ -88,6 +89,7 @@ func FuzzDecode(f *testing.F) {
 		decodeGarbage(cairn.BlobRef{}, row)
 		decodeVolume(1, row)
 		decodeDrive(cairn.DriveID{}, row)
+		decodeNode(cairn.NodeID{}, row)
 		decodeDamage(cairn.ShardID{}, row)
 		decodeLease(row)
 		if key, rest, ok := cutEscaped(row); ok && !bytes.Equal(append(appendEscaped(nil, key), rest...), row) {
