@@ -22,6 +22,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net/http"
 	"time"
 
 	"cairn"
@@ -48,7 +49,16 @@ type Config struct {
 	MemTableBytes int
 	// Tick is Raft's unit of time. Default 50 ms.
 	Tick time.Duration
+	// Node, Peers, Seeds and Caller let voters live on several nodes, and a node without homes use those of others; see
+	// replica.Config. Zero: this process has all voters.
+	Node   cairn.NodeID
+	Peers  Peers
+	Seeds  []cairn.NodeID
+	Caller func(*http.Request) (cairn.NodeID, error)
 }
+
+// Peers reaches other nodes.
+type Peers = replica.Peers
 
 // Home is a directory that may carry a voter: Dir/meta.
 type Home = replica.Home
@@ -69,6 +79,7 @@ func Open(cfg Config) (*Store, error) {
 	g, err := replica.Open(replica.Config{
 		Cluster: cfg.Cluster, Voters: cfg.Voters, MustExist: cfg.MustExist, FS: cfg.FS, Logger: cfg.Logger,
 		CacheBytes: cfg.CacheBytes, MemTableBytes: cfg.MemTableBytes, Tick: cfg.Tick,
+		Node: cfg.Node, Peers: cfg.Peers, Seeds: cfg.Seeds, Caller: cfg.Caller,
 	}, cfg.Homes)
 	if err != nil {
 		return nil, err
@@ -106,6 +117,18 @@ func (s *Store) Ready(ctx context.Context) error {
 	}
 	return nil
 }
+
+// Handler serves the metadata to other nodes, under /meta/.
+func (s *Store) Handler() http.Handler { return s.groups.system().Handler() }
+
+// Leader returns the node whose voter leads, and its term; zeros while that is not known.
+func (s *Store) Leader() (node cairn.NodeID, term uint64) { return s.groups.system().Leader() }
+
+// Leads tells whether this process leads, as far as it knows. It is a hint about where to work, not a lock.
+func (s *Store) Leads() bool { return s.groups.system().Leads() }
+
+// News returns a channel that is closed when the leader or the voters change. Take it before looking.
+func (s *Store) News() <-chan struct{} { return s.groups.system().News() }
 
 // fail names operation and subject once.
 func fail(op, subject string, err error) error {

@@ -26,6 +26,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"time"
 
 	"cairn"
@@ -43,6 +44,12 @@ type Home struct {
 	Usable bool   // false: its content cannot be told now
 }
 
+// Peers reaches other nodes.
+type Peers interface {
+	// Peer returns a client and the base URL ("https://10.0.0.2:9002") of a node. Errors: ErrNotFound, ErrUnavailable.
+	Peer(node cairn.NodeID) (*http.Client, string, error)
+}
+
 // Config says how a Group runs. The zero value of each field means its default.
 type Config struct {
 	Cluster cairn.ClusterID
@@ -50,6 +57,15 @@ type Config struct {
 	Voters int
 	// MustExist forbids to start a new, empty group: the voters must be found on the homes.
 	MustExist bool
+	// Node is the node whose homes these are. Zero: all voters are of this process, and the fields below are not used.
+	Node cairn.NodeID
+	// Peers reaches the other nodes.
+	Peers Peers
+	// Seeds are nodes that carried voters when this one last heard of them. A node that has seeds joins their group, and
+	// never begins one.
+	Seeds []cairn.NodeID
+	// Caller tells which node sent a request to Handler.
+	Caller func(*http.Request) (cairn.NodeID, error)
 	// FS holds the homes. Default vfs.Default.
 	FS     vfs.FS
 	Logger *slog.Logger
@@ -115,6 +131,14 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Voters < 1 || c.Voters%2 == 0 || c.Voters > 9 {
 		return c, &cairn.Error{Op: "meta.open", Subject: fmt.Sprint("voters ", c.Voters),
 			Err: fmt.Errorf("want an odd number from 1 to 9: %w", cairn.ErrInvalid)}
+	}
+	if !c.Node.IsZero() && (c.Peers == nil || c.Caller == nil) || c.Node.IsZero() && len(c.Seeds) > 0 {
+		return c, &cairn.Error{Op: "meta.open", Subject: c.Node.String(),
+			Err: fmt.Errorf("a node among others needs Node, Peers and Caller: %w", cairn.ErrInvalid)}
+	}
+	if len(c.Seeds) > 0 {
+		return c, &cairn.Error{Op: "meta.open", Subject: c.Node.String(),
+			Err: fmt.Errorf("metadata of another node cannot be joined yet: %w", cairn.ErrInvalid)}
 	}
 	return c, nil
 }
