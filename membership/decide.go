@@ -26,10 +26,11 @@ func transitions(now time.Time, node cairn.NodeID, domains []string, rows []cair
 		}
 		byID[st.ID] = st
 		old, ok := known[st.ID]
-		d := measured(now, old, st)
-		if !ok {
-			d.Node, d.Domains = node, domains
+		if ok && old.Node != node && old.State != cairn.DriveMissing {
+			continue // its own node still has it: one of the two is a copy, and the first claim stands
 		}
+		d := measured(now, old, st)
+		d.Node, d.Domains = node, domains
 		if !ok || worthCommitting(old, d) {
 			changed = append(changed, d)
 		}
@@ -83,8 +84,8 @@ func unseen(now time.Time, d cairn.Drive, known map[cairn.DriveID]cairn.Drive, s
 			}
 			reason = st.Reason
 		default:
-			if other, ok := known[st.ID]; ok && other.Path != d.Path {
-				// A drive that we know moved here from another path: this one was pulled, not replaced.
+			if other, ok := known[st.ID]; ok && (other.Path != d.Path || other.Node != d.Node) {
+				// A drive that we know moved here from another place: this one was pulled, not replaced.
 				reason, d.Path = fmt.Sprintf("pulled; drive %s was moved to %s", st.ID, d.Path), ""
 				break
 			}
@@ -109,7 +110,7 @@ func unseen(now time.Time, d cairn.Drive, known map[cairn.DriveID]cairn.Drive, s
 // worthCommitting tells whether the change from old to d is to be written: free space alone only when it moved by 3%.
 func worthCommitting(old, d cairn.Drive) bool {
 	moved := d.FreeBytes - old.FreeBytes
-	return old.ID != d.ID || old.Path != d.Path || old.State != d.State || old.Reason != d.Reason ||
+	return old.ID != d.ID || old.Node != d.Node || !slices.Equal(old.Domains, d.Domains) || old.Path != d.Path || old.State != d.State || old.Reason != d.Reason ||
 		old.Retired != d.Retired || old.TotalBytes != d.TotalBytes || max(moved, -moved) > d.TotalBytes/32
 }
 

@@ -13,7 +13,8 @@ func TestTransitions(t *testing.T) {
 	a, b, c := cairn.DriveID{10}, cairn.DriveID{11}, cairn.DriveID{12}
 	now, before := time.Unix(1000, 0), time.Unix(900, 0)
 	row := func(id cairn.DriveID, path string, state cairn.DriveState) cairn.Drive {
-		return cairn.Drive{ID: id, Node: node, Path: path, State: state, StateSince: before, TotalBytes: 1000, FreeBytes: 500}
+		return cairn.Drive{ID: id, Node: node, Path: path, State: state, StateSince: before, Domains: []string{"n"},
+			TotalBytes: 1000, FreeBytes: 500}
 	}
 	seen := func(id cairn.DriveID, path string, state cairn.DriveState) cairn.DriveStatus {
 		return cairn.DriveStatus{ID: id, Path: path, State: state, Since: now, TotalBytes: 1000, FreeBytes: 500}
@@ -43,6 +44,16 @@ func TestTransitions(t *testing.T) {
 			seen: []cairn.DriveStatus{seen(cairn.DriveID{}, "p", cairn.DriveMissing)}, want: []want{{a, cairn.DriveMissing, false, "p"}}},
 		{name: "its path is not configured", rows: []cairn.Drive{row(a, "p", cairn.DriveOK)}, want: []want{{a, cairn.DriveMissing, false, "p"}}},
 		{name: "another node's drive is none of ours", rows: []cairn.Drive{{ID: a, Node: other, Path: "p"}}},
+		{name: "another node has it: the copy is not taken", rows: []cairn.Drive{{ID: a, Node: other, Path: "p"}},
+			seen: []cairn.DriveStatus{seen(a, "p", cairn.DriveOK)}},
+		{name: "it was moved here from another node", rows: []cairn.Drive{{ID: a, Node: other, Path: "p", State: cairn.DriveMissing}},
+			seen: []cairn.DriveStatus{seen(a, "p", cairn.DriveOK)}, want: []want{{a, cairn.DriveOK, false, "p"}}, returned: []cairn.DriveID{a}},
+		{name: "another node's drive was put in its place: pulled, not replaced",
+			rows: []cairn.Drive{row(a, "p", cairn.DriveOK), {ID: b, Node: other, Path: "p", State: cairn.DriveMissing}},
+			seen: []cairn.DriveStatus{seen(b, "p", cairn.DriveOK)},
+			want: []want{{b, cairn.DriveOK, false, "p"}, {a, cairn.DriveMissing, false, ""}}, returned: []cairn.DriveID{b}},
+		{name: "the node was moved to another rack", rows: []cairn.Drive{moved(row(a, "p", cairn.DriveOK), "r2")},
+			seen: []cairn.DriveStatus{seen(a, "p", cairn.DriveOK)}, want: []want{{a, cairn.DriveOK, false, "p"}}},
 		{name: "made anew", rows: []cairn.Drive{row(a, "p", cairn.DriveOK)},
 			seen: []cairn.DriveStatus{with(seen(b, "p", cairn.DriveOK), func(s *cairn.DriveStatus) { s.Replaced = []cairn.DriveID{a} })},
 			want: []want{{b, cairn.DriveOK, false, "p"}, {a, cairn.DriveMissing, true, "p"}}, returned: []cairn.DriveID{b}},
@@ -101,6 +112,9 @@ func TestTransitions(t *testing.T) {
 	}
 }
 
+// moved returns the row in other failure domains.
+func moved(d cairn.Drive, domains ...string) cairn.Drive { d.Domains = domains; return d }
+
 func TestSlotDamage(t *testing.T) {
 	now := time.Unix(10000, 0)
 	drive := func(n int, state cairn.DriveState, age time.Duration, retired bool) cairn.Drive {
@@ -128,7 +142,7 @@ func TestSlotDamage(t *testing.T) {
 			rows = append(rows, drive(4, cairn.DriveOK, 0, false))
 		}
 		v := cairn.Volume{ID: 1, Profile: cairn.Profile{K: 2, M: 1}, Slots: []cairn.DriveID{rows[0].ID, rows[1].ID, rows[2].ID}}
-		found := slotDamage(now, time.Minute, newSnapshot(map[cairn.VolumeID]cairn.Volume{1: v}, rows, nil))
+		found := slotDamage(now, time.Minute, newSnapshot(map[cairn.VolumeID]cairn.Volume{1: v}, overlay(rows, nil, cairn.NodeID{})))
 		want := 0
 		if tt.want {
 			want = 1

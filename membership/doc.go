@@ -1,10 +1,11 @@
 // Package membership knows the drives and volumes of a cluster: which drive can do what, where the slots of a volume lie,
 // and which volume takes the next blob.
 //
-// It owns three things. Place, Replace and Width are placement as pure functions of values. View is what readers and
+// It owns four things. Place, Replace and Width are placement as pure functions of values. View is what readers and
 // writers ask on every request: a cached copy of the committed volumes and drives, overlaid with what the data node
-// measures now, and leased blob IDs. Keeper is the loop that commits what changed (a drive's state, a drive that was
-// replaced), opens and seals volumes, and records slots whose drive is gone as damage.
+// measures now, and leased blob IDs; every process has one. Keeper commits what changed of a data node's own drives (a
+// state, a drive that was replaced); every process with drives has one. Steward opens and seals volumes, and records slots
+// whose drive is gone as damage; one process has it, the one beside the metadata's leader.
 //
 // Invariants: a volume's slots are distinct drives, in distinct failure domains as far as there are that many; a blob ID is
 // handed out once; a drive's committed state follows what its own node measures, and nothing is decided from a drive that

@@ -42,7 +42,7 @@ type Findings interface {
 	AddDamage(ctx context.Context, found []cairn.Damage) error
 }
 
-// Node tells what is measured now of this process's drives, from memory. *datanode.Node is one.
+// Node tells what is measured now of the drives of one data node: this process's, from memory. *datanode.Node is one.
 type Node interface {
 	Statuses() []cairn.DriveStatus
 }

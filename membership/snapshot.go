@@ -30,8 +30,8 @@ func (s *snapshot) shelf(p cairn.Profile) *shelf {
 	return emptyShelf
 }
 
-func newSnapshot(volumes map[cairn.VolumeID]cairn.Volume, rows []cairn.Drive, live []cairn.DriveStatus) *snapshot {
-	s := &snapshot{volumes: volumes, drives: overlay(rows, live), shelves: map[cairn.Profile]*shelf{}}
+func newSnapshot(volumes map[cairn.VolumeID]cairn.Volume, drives map[cairn.DriveID]cairn.Drive) *snapshot {
+	s := &snapshot{volumes: volumes, drives: drives, shelves: map[cairn.Profile]*shelf{}}
 	for _, d := range s.drives {
 		if d.State.Writable() && !d.Retired {
 			s.writable = append(s.writable, d)
@@ -77,8 +77,8 @@ func (s *snapshot) writableSlots(v cairn.Volume) (n int) {
 }
 
 // overlay puts what is measured now over the committed rows. A drive that is measured and not committed yet counts: the
-// commit follows within a tick, and a placement on it is itself a commit.
-func overlay(rows []cairn.Drive, live []cairn.DriveStatus) map[cairn.DriveID]cairn.Drive {
+// commit follows within a tick, and a placement on it is itself a commit. live are the drives of node; zero means of all.
+func overlay(rows []cairn.Drive, live []cairn.DriveStatus, node cairn.NodeID) map[cairn.DriveID]cairn.Drive {
 	drives := make(map[cairn.DriveID]cairn.Drive, len(rows)+len(live))
 	for _, d := range rows {
 		drives[d.ID] = d
@@ -94,7 +94,8 @@ func overlay(rows []cairn.Drive, live []cairn.DriveStatus) map[cairn.DriveID]cai
 	for _, st := range live {
 		if st.ID.IsZero() {
 			for id, d := range drives {
-				if d.Path == st.Path && !d.Retired { // its directory cannot be seen now
+				ours := node == (cairn.NodeID{}) || d.Node == node
+				if ours && d.Path == st.Path && !d.Retired { // its directory cannot be seen now
 					d.State = st.State
 					drives[id] = d
 				}

@@ -18,7 +18,9 @@ import (
 // Config configures a View.
 type Config struct {
 	Meta Meta
-	Node Node
+	// Node measures this process's drives, nil if it has none; NodeID is whose drives those are (zero: all drives are).
+	Node   Node
+	NodeID cairn.NodeID
 	// Unit is the stripe unit of new volumes in bytes, a multiple of 64 KiB; default 256 KiB.
 	Unit int64
 	// OpenVolumes is how many volumes of a profile take writes at once; default 4.
@@ -27,7 +29,11 @@ type Config struct {
 	LeaseIDs uint64
 	// LeaseAge is how long a range of blob IDs is used; it must stay far below the orphan grace. Default 1 h.
 	LeaseAge time.Duration
-	Logger   *slog.Logger // default: discard
+	// PollEvery is how often Run looks at the node's measurements (from memory); default 250 ms.
+	PollEvery time.Duration
+	// RefreshEvery is how often Run reads what was committed; default 1 s.
+	RefreshEvery time.Duration
+	Logger       *slog.Logger // default: discard
 }
 
 const (
@@ -39,9 +45,14 @@ const (
 )
 
 func (c *Config) setDefaults() error {
-	if c.Meta == nil || c.Node == nil {
-		return &cairn.Error{Op: "membership.new", Err: fmt.Errorf("Meta and Node are needed: %w", cairn.ErrInvalid)}
+	if c.Meta == nil {
+		return &cairn.Error{Op: "membership.new", Err: fmt.Errorf("Meta is needed: %w", cairn.ErrInvalid)}
 	}
+	if c.Node == nil {
+		c.Node = driveless{}
+	}
+	setDefault(&c.PollEvery, defaultPollEvery)
+	setDefault(&c.RefreshEvery, defaultRefreshEvery)
 	if c.Unit == 0 {
 		c.Unit = defaultUnit
 	}
@@ -57,12 +68,17 @@ func (c *Config) setDefaults() error {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	if c.Unit < 64<<10 || c.Unit%(64<<10) != 0 || c.OpenVolumes < 1 || c.LeaseAge < 0 {
-		return &cairn.Error{Op: "membership.new", Err: fmt.Errorf("unit %d, %d open volumes, lease age %v: %w",
-			c.Unit, c.OpenVolumes, c.LeaseAge, cairn.ErrInvalid)}
+	if c.Unit < 64<<10 || c.Unit%(64<<10) != 0 || c.OpenVolumes < 1 || c.LeaseAge < 0 || c.PollEvery < 0 || c.RefreshEvery < 0 {
+		return &cairn.Error{Op: "membership.new", Err: fmt.Errorf("unit %d, %d open volumes, lease age %v, intervals %v and %v: %w",
+			c.Unit, c.OpenVolumes, c.LeaseAge, c.PollEvery, c.RefreshEvery, cairn.ErrInvalid)}
 	}
 	return nil
 }
+
+// driveless is the Node of a process without drives.
+type driveless struct{}
+
+func (driveless) Statuses() []cairn.DriveStatus { return nil }
 
 // View answers where blobs live and where new ones go. It is safe for concurrent use, and its hot calls (Volume of a known
 // volume, Pick, DriveState) read one immutable snapshot without a lock.
@@ -78,7 +94,7 @@ type View struct {
 	volumes map[cairn.VolumeID]cairn.Volume
 	rows    []cairn.Drive
 	live    []cairn.DriveStatus
-	wanted  map[cairn.Profile]bool // profiles that were asked for; Keeper keeps volumes of them open
+	wanted  map[cairn.Profile]bool // profiles that were asked for; Steward keeps volumes of them open
 	leaseMu sync.Mutex             // one leaser at a time; held across the reservation, which Pick must wait for anyway
 }
 
@@ -92,6 +108,30 @@ func New(cfg Config) (*View, error) {
 	v.now.Store(&snapshot{})
 	v.Poll()
 	return v, nil
+}
+
+// Run keeps the View up to date until ctx ends. Measurements come in even while Meta has no leader (it may have been on the
+// very drive that vanished), so the two loops are apart.
+func (v *View) Run(ctx context.Context) error {
+	var polling sync.WaitGroup
+	polling.Go(func() {
+		tick := time.NewTicker(v.cfg.PollEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+				v.Poll()
+			}
+		}
+	})
+	defer polling.Wait()
+	return rounds(ctx, v.cfg.RefreshEvery, nil, func(ctx context.Context) {
+		if err := v.Refresh(ctx); err != nil && ctx.Err() == nil {
+			v.cfg.Logger.Warn("the cluster map could not be refreshed", "err", err)
+		}
+	})
 }
 
 // Refresh reads the committed volumes and drives, and what the node measures now.
@@ -143,7 +183,7 @@ func (v *View) Poll() {
 }
 
 func (v *View) publishLocked() {
-	v.now.Store(newSnapshot(v.volumes, v.rows, v.live))
+	v.now.Store(newSnapshot(v.volumes, overlay(v.rows, v.live, v.cfg.NodeID)))
 }
 
 // Volume returns the row of a volume. With fresh set it is read from Meta; otherwise it may come from the cache.

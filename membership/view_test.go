@@ -195,7 +195,7 @@ func TestVolumeFreshAndCached(t *testing.T) {
 	}
 }
 
-func TestKeeperOpensSealsAndRecords(t *testing.T) {
+func TestDrivesAndVolumesAreKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		v, node, meta := newView(t, 6)
 		var leaderless atomic.Bool
@@ -208,13 +208,17 @@ func TestKeeperOpensSealsAndRecords(t *testing.T) {
 		var mu sync.Mutex
 		var returned []cairn.DriveID
 		damaged := 0
-		k, err := membership.NewKeeper(membership.KeeperConfig{View: v, Meta: meta, Node: node, NodeID: cairn.NewID(), Profile: wide,
-			SealBlobs: 3, Damaged: func() { mu.Lock(); damaged++; mu.Unlock() },
+		w, err := membership.NewSteward(membership.StewardConfig{View: v, Meta: meta, Profile: wide, SealBlobs: 3,
+			Damaged: func() { mu.Lock(); damaged++; mu.Unlock() }})
+		must(t, err)
+		k, err := membership.NewKeeper(membership.KeeperConfig{Meta: meta, Node: node, NodeID: cairn.NewID(), Changed: w.Wake,
 			Returned: func(id cairn.DriveID) { mu.Lock(); returned = append(returned, id); mu.Unlock() }})
 		must(t, err)
 		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup
-		running.Go(func() { must(t, k.Run(ctx)) })
+		for _, loop := range []func(context.Context) error{v.Run, k.Run, w.Run} {
+			running.Go(func() { must(t, loop(ctx)) })
+		}
 		defer running.Wait()
 		defer cancel()
 		open := func() (ids []cairn.VolumeID) {

@@ -30,6 +30,7 @@ type cluster struct {
 	blobs *blob.Store
 	rep   *repair.Repairer
 	keep  *membership.Keeper
+	vols  *membership.Steward
 	rand  *rand.ChaCha8
 	kept  []stored
 }
@@ -57,8 +58,11 @@ func newCluster(t *testing.T, drives int) *cluster {
 	c.blobs, err = blob.New(blob.Config{Shards: c.disk, Volumes: c.view})
 	must(t, err)
 	c.rep = c.newRepairer()
-	c.keep, err = membership.NewKeeper(membership.KeeperConfig{View: c.view, Meta: c.meta, Node: c.node, NodeID: cairn.NewID(),
-		Profile: profile, OutDelay: time.Minute, Damaged: func() { c.rep.Wake() }, Returned: func(cairn.DriveID) { c.rep.Wake() }})
+	c.vols, err = membership.NewSteward(membership.StewardConfig{View: c.view, Meta: c.meta, Profile: profile, OutDelay: time.Minute,
+		Damaged: func() { c.rep.Wake() }})
+	must(t, err)
+	c.keep, err = membership.NewKeeper(membership.KeeperConfig{Meta: c.meta, Node: c.node, NodeID: cairn.NewID(), Changed: c.vols.Wake,
+		Returned: func(cairn.DriveID) { c.rep.Wake() }})
 	must(t, err)
 	return c
 }
@@ -84,11 +88,20 @@ func (c *cluster) driveFault(call blobtest.Call) error {
 	return nil
 }
 
+// watch runs what keeps drives and volumes until ctx ends.
+func (c *cluster) watch(ctx context.Context) {
+	var running sync.WaitGroup
+	for _, loop := range []func(context.Context) error{c.view.Run, c.keep.Run, c.vols.Run} {
+		running.Go(func() { must(c.t, loop(ctx)) })
+	}
+	running.Wait()
+}
+
 // run starts keeper and repairer; the function it returns stops them and waits.
 func (c *cluster) run() (stop func()) {
 	ctx, cancel := context.WithCancel(c.t.Context())
 	var running sync.WaitGroup
-	running.Go(func() { c.keep.Run(ctx) })
+	running.Go(func() { c.watch(ctx) })
 	running.Go(func() { c.rep.Run(ctx) })
 	return func() {
 		cancel()

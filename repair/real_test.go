@@ -72,10 +72,12 @@ func openStore(t testing.TB, create bool) *store {
 	must(t, err)
 	s.scrub, err = scrub.New(scrub.Config{Meta: s.meta, Drives: s.node, Orphans: s.node, Held: s.objects.Pinned, Damaged: s.rep.Wake})
 	must(t, err)
-	keeper, err := membership.NewKeeper(membership.KeeperConfig{View: s.view, Meta: s.meta, Node: s.node, NodeID: nc.Node,
-		Profile: profile, Damaged: s.rep.Wake, Returned: func(d cairn.DriveID) { s.scrub.Reconcile(d); s.rep.Wake() }})
+	steward, err := membership.NewSteward(membership.StewardConfig{View: s.view, Meta: s.meta, Profile: profile, Damaged: s.rep.Wake})
 	must(t, err)
-	s.run(s.node.Run, s.meta.Run, keeper.Run, s.objects.Run, s.rep.Run, s.scrub.Run)
+	keeper, err := membership.NewKeeper(membership.KeeperConfig{Meta: s.meta, Node: s.node, NodeID: nc.Node, Changed: steward.Wake,
+		Returned: func(d cairn.DriveID) { s.scrub.Reconcile(d); s.rep.Wake() }})
+	must(t, err)
+	s.run(s.node.Run, s.meta.Run, s.view.Run, keeper.Run, steward.Run, s.objects.Run, s.rep.Run, s.scrub.Run)
 	must(t, s.meta.Ready(t.Context()))
 	_, err = s.objects.CreateBucket(t.Context(), cairn.Bucket{Name: "bucket", Owner: "root"})
 	must(t, err)

@@ -401,7 +401,7 @@ func killedAt(t *testing.T, n int64, hurt func(*cluster)) (done bool) {
 	}
 	keepCtx, stopKeeper := context.WithCancel(t.Context())
 	kept := make(chan struct{})
-	go func() { c.keep.Run(keepCtx); close(kept) }()
+	go func() { c.watch(keepCtx); close(kept) }()
 	defer func() { stopKeeper(); <-kept; c.disk.Wait(); must(t, c.blobs.Close()) }()
 
 	for _, size := range []int64{1, 5 * unit} {

@@ -29,7 +29,8 @@ type parts struct {
 	blobs    *blob.Store
 	objects  *object.Store
 	frontend *s3api.Server
-	keeper   *membership.Keeper
+	keeper   *membership.Keeper  // of this process's drives
+	steward  *membership.Steward // of the cluster's volumes
 	repairer *repair.Repairer
 	scrubber *scrub.Scrubber
 	metrics  *admin.Metrics
@@ -80,7 +81,8 @@ func (p *parts) openStorage(cfg Config) (err error) {
 
 // openObjects makes the path of a client's bytes.
 func (p *parts) openObjects(cfg Config) (err error) {
-	p.view, err = membership.New(membership.Config{Meta: p.meta, Node: p.node, Logger: cfg.Logger.With("part", "membership")})
+	p.view, err = membership.New(membership.Config{Meta: p.meta, Node: p.node, NodeID: cfg.Directory.State.Node,
+		Logger: cfg.Logger.With("part", "membership")})
 	if err != nil {
 		return err
 	}
@@ -106,9 +108,14 @@ func (p *parts) openHealing(cfg Config) (err error) {
 	if err != nil {
 		return err
 	}
-	p.keeper, err = membership.NewKeeper(membership.KeeperConfig{View: p.view, Meta: p.meta, Node: p.node,
-		NodeID: cfg.Directory.State.Node, Domains: []string{cfg.Directory.State.Node.String()}, Profile: cfg.Directory.State.Profile,
-		Damaged: p.repairer.Wake, Returned: p.returned, Logger: cfg.Logger.With("part", "keeper")})
+	p.steward, err = membership.NewSteward(membership.StewardConfig{View: p.view, Meta: p.meta, Profile: cfg.Directory.State.Profile,
+		Damaged: p.repairer.Wake, Logger: cfg.Logger.With("part", "steward")})
+	if err != nil {
+		return err
+	}
+	p.keeper, err = membership.NewKeeper(membership.KeeperConfig{Meta: p.meta, Node: p.node, NodeID: cfg.Directory.State.Node,
+		Domains: []string{cfg.Directory.State.Node.String()}, Changed: p.steward.Wake, Returned: p.returned,
+		Logger: cfg.Logger.With("part", "keeper")})
 	return err
 }
 
@@ -129,7 +136,9 @@ func (p *parts) loops() []loop {
 		{"datanode", p.node.Run},
 		{"homes", func(ctx context.Context) error { return keepHomes(ctx, p.node, p.meta) }},
 		{"meta", p.meta.Run},
-		{"membership", p.keeper.Run},
+		{"membership", p.view.Run},
+		{"keeper", p.keeper.Run},
+		{"steward", p.steward.Run},
 		{"object", p.objects.Run},
 		{"repair", p.repairer.Run},
 		{"scrub", p.scrubber.Run},
