@@ -24,7 +24,20 @@ type Node struct {
 	// Version is the program's, Format the number of the wire and disk formats that the node speaks (FormatVersion).
 	Version string `json:"version,omitempty"`
 	Format  int    `json:"format"`
+	// History is when the state became what and why, oldest first, the current state last; meta keeps it, and keeps the
+	// last MaxNodeHistory.
+	History []NodeChange `json:"history,omitempty"`
 }
+
+// NodeChange is one change of a node's state.
+type NodeChange struct {
+	State  NodeState `json:"state"`
+	At     time.Time `json:"at"`
+	Reason string    `json:"reason,omitempty"`
+}
+
+// MaxNodeHistory bounds the changes that a node's record remembers.
+const MaxNodeHistory = 20
 
 // FormatVersion is the number of the formats on the wire and on disk that this program writes. A node joins a cluster of
 // the same number, or of the one before.

@@ -11,7 +11,7 @@ import (
 )
 
 // PutNode commits a node's row and returns it under its new epoch. The committed row must be at n.Epoch; zero means that
-// there must be none. A name belongs to one node that is not removed, and a removed node stays so. Errors: ErrInvalid,
+// there must be none. The state's history is the row's own, whatever n says. A name belongs to one node that is not removed, and a removed node stays so. Errors: ErrInvalid,
 // ErrExists (the name), ErrPrecondition (another epoch, removed).
 func (s *Store) PutNode(ctx context.Context, n cairn.Node) (put cairn.Node, err error) {
 	if err := n.Validate(); err != nil {
@@ -92,6 +92,11 @@ func (t *txn) putNode(n cairn.Node) (cairn.Node, error) {
 		return n, err
 	}
 	n.Epoch++
+	n.History = old.History
+	if !found || n.State != old.State {
+		n.History = append(n.History, cairn.NodeChange{State: n.State, At: n.StateSince, Reason: n.Reason})
+		n.History = n.History[max(0, len(n.History)-cairn.MaxNodeHistory):]
+	}
 	t.batch.Put(nodeKey(n.ID), encodeNode(&n))
 	return n, nil
 }
@@ -136,7 +141,29 @@ func encodeNode(n *cairn.Node) []byte {
 	row = putBytes(row, 9, n.Reason)
 	row = putTime(row, 10, n.JoinedAt)
 	row = putBytes(row, 11, n.Version)
-	return putUint(row, 12, uint64(n.Format))
+	row = putUint(row, 12, uint64(n.Format))
+	for _, c := range n.History {
+		change := putUint(nil, 1, uint64(c.State))
+		change = putTime(change, 2, c.At)
+		change = putBytes(change, 3, c.Reason)
+		row = putMessage(row, 13, change)
+	}
+	return row
+}
+
+func decodeNodeChange(row []byte) (c cairn.NodeChange, err error) {
+	err = eachField(row, func(number protowire.Number, f field) error {
+		switch number {
+		case 1:
+			c.State = cairn.NodeState(f.num)
+		case 2:
+			c.At = f.time()
+		case 3:
+			c.Reason = string(f.bytes)
+		}
+		return nil
+	})
+	return c, err
 }
 
 func decodeNode(id cairn.NodeID, row []byte) (n cairn.Node, err error) {
@@ -167,6 +194,12 @@ func decodeNode(id cairn.NodeID, row []byte) (n cairn.Node, err error) {
 			n.Version = string(f.bytes)
 		case 12:
 			n.Format = int(f.num)
+		case 13:
+			change, err := decodeNodeChange(f.bytes)
+			if err != nil {
+				return err
+			}
+			n.History = append(n.History, change)
 		}
 		return nil
 	})

@@ -20,6 +20,7 @@ func TestNodes(t *testing.T) {
 	want := sampleNode("n1")
 	put, err := s.PutNode(t.Context(), want)
 	want.Epoch = 1
+	want.History = []cairn.NodeChange{{State: want.State, At: want.StateSince, Reason: want.Reason}}
 	if err != nil || !reflect.DeepEqual(put, want) {
 		t.Fatalf("got %+v, %v, want %+v", put, err, want)
 	}
@@ -42,6 +43,45 @@ func TestNodes(t *testing.T) {
 	check("a new name", renamed, nil)
 	check("the name that was given up", sampleNode("n1"), nil)
 	check("the name in use", sampleNode("n2"), cairn.ErrExists)
+}
+
+// Every change of the state is remembered, the oldest are let go.
+func TestNodeHistory(t *testing.T) {
+	s := newStore(t, 1)
+	n, err := s.PutNode(t.Context(), sampleNode("n1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const changes = cairn.MaxNodeHistory + 5
+	for i := range changes {
+		n.State, n.StateSince, n.Reason = cairn.NodeUp, time.Unix(int64(100+i), 0).UTC(), "answers"
+		if i%2 == 0 {
+			n.State, n.Reason = cairn.NodeSuspect, "silent"
+		}
+		n.History = nil // a writer who does not know it loses nothing
+		if n, err = s.PutNode(t.Context(), n); err != nil {
+			t.Fatal(err)
+		}
+		n.Reason = "for longer"
+		if n, err = s.PutNode(t.Context(), n); err != nil { // no change of state
+			t.Fatal(err)
+		}
+	}
+	list, err := s.Nodes(t.Context())
+	if err != nil || len(list) != 1 {
+		t.Fatalf("got %v, %v", list, err)
+	}
+	got := list[0].History
+	if len(got) != cairn.MaxNodeHistory {
+		t.Fatalf("%d changes are remembered, want %d", len(got), cairn.MaxNodeHistory)
+	}
+	want := cairn.NodeChange{State: cairn.NodeSuspect, At: time.Unix(100+changes-1, 0).UTC(), Reason: "silent"}
+	if last := got[len(got)-1]; last != want {
+		t.Errorf("the last is %+v, want %+v", last, want)
+	}
+	if first := got[0].At; !first.Equal(time.Unix(100+changes-cairn.MaxNodeHistory, 0)) {
+		t.Errorf("the first is of %v", first)
+	}
 }
 
 func TestRemovedNodeStaysRemoved(t *testing.T) {
