@@ -1,8 +1,9 @@
 // Package rpc is what the parts of Cairn share when they talk to each other over HTTP: error kinds that survive the wire
-// (this file) and bodies that carry their own checksums and their own end (frames.go).
+// (this file), bodies that carry their own checksums and their own end (frames.go), and connections between the nodes of one
+// cluster: mutual TLS under the cluster's own authority (authority.go, credentials.go), a Dialer that reaches nodes by ID, and
+// a Server that refuses whoever is no node of the cluster.
 //
-// It knows no routes and no messages; those belong to the package that owns the service. Authentication between nodes
-// is not part of it yet: services that use it listen on loopback only.
+// It knows no routes and no messages; those belong to the package that owns the service.
 package rpc
 
 import (
@@ -69,6 +70,8 @@ func statusOf(err error) int {
 	switch {
 	case errors.Is(err, cairn.ErrNotFound):
 		return http.StatusNotFound
+	case errors.Is(err, cairn.ErrForbidden):
+		return http.StatusForbidden
 	case errors.Is(err, cairn.ErrInvalid), errors.Is(err, cairn.ErrTooLarge):
 		return http.StatusBadRequest
 	case errors.Is(err, cairn.ErrStaleEpoch), errors.Is(err, cairn.ErrPrecondition), errors.Is(err, cairn.ErrExists):
