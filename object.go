@@ -10,9 +10,10 @@ type Bucket struct {
 	Name    string     `json:"name"`
 	ID      uint64     `json:"id"` // never used again, so rows of a deleted bucket cannot appear in its successor
 	Created time.Time  `json:"created"`
-	Owner   string     `json:"owner"`             // account that made it
-	Profile Profile    `json:"profile,omitzero"`  // zero: the cluster's default
-	Version Versioning `json:"versioning"`        // whether overwritten versions are kept
+	Owner   string     `json:"owner"`            // account that made it
+	Profile Profile    `json:"profile,omitzero"` // zero: the cluster's default
+	Version Versioning `json:"versioning"`       // whether overwritten versions are kept
+	Lock    BucketLock `json:"lock,omitzero"`
 	Configs Configs    `json:"configs,omitempty"` // S3 sub-resources, by their query name ("cors", "policy" …), as received
 }
 
@@ -74,6 +75,9 @@ type Version struct {
 	Class     string            `json:"storage_class,omitempty"` // "" is STANDARD
 	Parts     []PartInfo        `json:"parts,omitempty"`         // of a multipart object, in order
 	Layout    Layout            `json:"layout"`
+	Lock      Lock              `json:"lock,omitzero"`
+	// Versioned tells that the bucket keeps versions or once did: S3 then shows a null version's ID too. It is not stored.
+	Versioned bool `json:"-"`
 }
 
 // Layout tells where a version's or part's bytes are: inline, or in blobs one after another.
@@ -99,6 +103,7 @@ type Upload struct {
 	Headers       map[string]string `json:"headers,omitempty"`
 	Tags          map[string]string `json:"tags,omitempty"`
 	Class         string            `json:"storage_class,omitempty"`
+	Lock          Lock              `json:"lock,omitzero"`
 	ChecksumAlgo  ChecksumAlgo      `json:"checksum_algorithm,omitempty"`
 	ChecksumWhole bool              `json:"checksum_full_object,omitempty"` // FULL_OBJECT rather than COMPOSITE
 }

@@ -110,17 +110,20 @@ func (s *Store) CreateBucket(ctx context.Context, b cairn.Bucket) (cairn.Bucket,
 }
 
 // UpdateBucket applies change to a bucket's row and commits it; change may run more than once, and may not change name or
-// ID. Errors: ErrNotFound, and what change returns.
+// ID. Errors: ErrNotFound, ErrLockState, and what change returns.
 func (s *Store) UpdateBucket(ctx context.Context, name string, change func(*cairn.Bucket) error) (b cairn.Bucket, err error) {
 	_, err = s.change(ctx, s.groups.system(), 0, func(t *txn) error {
 		if b, err = t.bucket(name); err != nil {
 			return err
 		}
-		id := b.ID
+		before := b
 		if err := change(&b); err != nil {
 			return err
 		}
-		b.Name, b.ID = name, id
+		b.Name, b.ID = name, before.ID
+		if err := checkLock(&before, &b); err != nil {
+			return err
+		}
 		t.batch.Put(keyName(famBucket, name), encodeBucket(&b))
 		return nil
 	})

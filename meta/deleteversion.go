@@ -9,7 +9,7 @@ import (
 
 // DeleteVersion removes the current version (in a versioned bucket: hides it behind a delete marker) or the one named.
 // What is not there is no error unless a condition asks for it: Deleted.Found tells. Errors: ErrNotFound (*BucketError),
-// ErrPrecondition.
+// ErrPrecondition, ErrForbidden (*LockError).
 func (s *Store) DeleteVersion(ctx context.Context, r DeleteVersion) (d Deleted, err error) {
 	const op = "meta.delete version"
 	subject := r.Ref.Bucket + "/" + r.Ref.Key
@@ -44,6 +44,7 @@ func (t *txn) delete(b cairn.Bucket, r *DeleteVersion) (Deleted, error) {
 	if err != nil {
 		return Deleted{}, err
 	}
+	o.bypass = r.Bypass
 	if r.Ref.ID != 0 || r.Ref.Null {
 		return o.deleteByID(r)
 	}

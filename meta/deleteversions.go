@@ -69,5 +69,6 @@ func (s *Store) deleteChunk(ctx context.Context, rs []DeleteVersion, out []Delet
 
 // refused tells whether an error is the answer to one request rather than a failure of the whole.
 func refused(err error) bool {
-	return errors.Is(err, cairn.ErrPrecondition) || errors.Is(err, cairn.ErrNotFound) || errors.Is(err, cairn.ErrInvalid)
+	return errors.Is(err, cairn.ErrPrecondition) || errors.Is(err, cairn.ErrNotFound) || errors.Is(err, cairn.ErrInvalid) ||
+		errors.Is(err, cairn.ErrForbidden)
 }

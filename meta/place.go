@@ -30,6 +30,7 @@ type object struct {
 	current *versionRow // nil: there is none, or a delete marker is newest
 	row     []byte      // of current, as stored
 	newest  cairn.VersionID
+	bypass  bool // whoever removes a version may lift a GOVERNANCE retention
 	// Differences for the statistics.
 	objects, versions, bytes int64
 }
@@ -85,10 +86,14 @@ func (o *object) put(v *cairn.Version, upload string) error {
 	if v.Modified.IsZero() {
 		v.Modified = o.t.now.Truncate(time.Millisecond)
 	}
+	if err := o.lock(v); err != nil {
+		return err
+	}
 	if err := o.makeRoom(v.Null); err != nil {
 		return err
 	}
-	r := versionRow{v: *v, upload: upload}
+	v.Versioned = o.bucket.Version != cairn.VersioningOff
+	r := versionRow{v: *v, upload: upload, tags: encodeTags(v.Tags)}
 	r.detail, r.inline = encodeDetail(v)
 	t := o.t
 	if r.inline {
@@ -112,6 +117,15 @@ func (o *object) put(v *cairn.Version, upload string) error {
 // makeRoom takes the current version out of its place: it is removed if the newcomer (null or not) replaces it, and else
 // kept among the older ones. A null newcomer also replaces a null version among the older ones.
 func (o *object) makeRoom(null bool) error {
+	replaced, err := o.olderNull(null)
+	if err != nil {
+		return err
+	}
+	if replaced != nil {
+		if err := o.removeOlder(replaced); err != nil {
+			return err
+		}
+	}
 	if o.current != nil {
 		if null && o.current.v.Null {
 			return o.removeCurrent()
@@ -123,18 +137,19 @@ func (o *object) makeRoom(null bool) error {
 		o.t.batch.Delete(objectKey(famCurrent, o.bucket.ID, o.key))
 		o.objects--
 	}
-	if !null || o.bucket.Version == cairn.VersioningOff {
-		return nil
+	return nil
+}
+
+// olderNull returns the null version among the older ones, if a null newcomer is to replace it.
+func (o *object) olderNull(null bool) (*versionRow, error) {
+	if !null || o.bucket.Version == cairn.VersioningOff || o.current != nil && o.current.v.Null {
+		return nil, nil
 	}
 	id, found, err := o.nullID()
 	if err != nil || !found {
-		return err
+		return nil, err
 	}
-	r, err := o.older(id)
-	if err != nil || r == nil {
-		return err
-	}
-	return o.removeOlder(r)
+	return o.older(id)
 }
 
 // nullID returns the ID of the null version among the older ones.
@@ -160,8 +175,12 @@ func (o *object) older(id cairn.VersionID) (*versionRow, error) {
 
 // newestOlder returns the newest of the older versions but for the one that is being removed; nil if there is none.
 func (o *object) newestOlder(but cairn.VersionID) (found *versionRow, err error) {
-	prefix := escapedKey(famOlder, o.bucket.ID, o.key)
-	err = o.t.view.Walk(prefix, after(prefix), func(c replica.Cursor) error {
+	return newestOlder(o.t.view, o.bucket.ID, o.key, but)
+}
+
+func newestOlder(w *replica.View, bucket uint64, key string, but cairn.VersionID) (found *versionRow, err error) {
+	prefix := escapedKey(famOlder, bucket, key)
+	err = w.Walk(prefix, after(prefix), func(c replica.Cursor) error {
 		for ; c.Valid(); c.Next() {
 			row, err := c.Value()
 			if err != nil {
@@ -183,6 +202,9 @@ func (o *object) newestOlder(but cairn.VersionID) (found *versionRow, err error)
 
 // removeCurrent removes the current version for good; nothing takes its place yet.
 func (o *object) removeCurrent() error {
+	if err := o.guard(o.current); err != nil {
+		return err
+	}
 	o.t.batch.Delete(objectKey(famCurrent, o.bucket.ID, o.key))
 	o.objects--
 	return o.release(o.current)
@@ -190,6 +212,9 @@ func (o *object) removeCurrent() error {
 
 // removeOlder removes an older version or a delete marker for good.
 func (o *object) removeOlder(r *versionRow) error {
+	if err := o.guard(r); err != nil {
+		return err
+	}
 	o.t.batch.Delete(olderKey(o.bucket.ID, o.key, r.v.ID))
 	if r.v.Null {
 		o.t.batch.Delete(objectKey(famNull, o.bucket.ID, o.key))

@@ -31,7 +31,7 @@ func (r *PutVersion) Validate() error {
 }
 
 // PutVersion commits a version and returns it with its ID. Errors: ErrNotFound (*BucketError; or If-Match without a
-// version), ErrPrecondition, ErrStaleEpoch, ErrInvalid, ErrTooLarge; ErrUnavailable, ErrQuorum and ErrCanceled leave the
+// version), ErrPrecondition, ErrStaleEpoch, ErrInvalid (ErrNoLock, too), ErrForbidden (*LockError), ErrTooLarge; ErrUnavailable, ErrQuorum and ErrCanceled leave the
 // outcome unknown, and the request may be repeated with its RequestID.
 func (s *Store) PutVersion(ctx context.Context, r PutVersion) (cairn.Version, error) {
 	const op = "meta.put version"
@@ -113,10 +113,14 @@ func (s *Store) repeated(ctx context.Context, g *replica.Group, id uint64) (repl
 func encodePutResult(v *cairn.Version) []byte {
 	b := appendID(nil, uint64(v.ID))
 	b = appendID(b, uint64(v.Modified.UnixNano()))
+	flags := byte(0)
 	if v.Null {
-		return append(b, 1)
+		flags |= 1
 	}
-	return append(b, 0)
+	if v.Versioned {
+		flags |= 2
+	}
+	return append(b, flags)
 }
 
 var errResult = errors.New("the request ID was used by another kind of request")
@@ -127,6 +131,6 @@ func decodePutResult(b []byte, v *cairn.Version) error {
 	}
 	v.ID = cairn.VersionID(binary.BigEndian.Uint64(b))
 	v.Modified = time.Unix(0, int64(binary.BigEndian.Uint64(b[8:]))).UTC()
-	v.Null = b[16] != 0
+	v.Null, v.Versioned = b[16]&1 != 0, b[16]&2 != 0
 	return nil
 }

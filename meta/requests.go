@@ -43,8 +43,10 @@ type Conditions struct {
 
 // DeleteVersion removes the current version (ID 0: in a versioned bucket that adds a delete marker) or a given one.
 type DeleteVersion struct {
-	Ref       VersionRef
-	If        Conditions
+	Ref VersionRef
+	If  Conditions
+	// Bypass lifts a GOVERNANCE retention; who may ask for it is not decided here.
+	Bypass    bool
 	RequestID uint64
 }
 

@@ -17,7 +17,8 @@ func encodeBucket(b *cairn.Bucket) []byte {
 	row = putUint(row, 5, uint64(b.Profile.K))
 	row = putUint(row, 6, uint64(b.Profile.M))
 	row = putUint(row, 7, uint64(b.Version))
-	return putMap(row, 8, b.Configs)
+	row = putMap(row, 8, b.Configs)
+	return putBytes(row, bucketLock, encodeBucketLock(b.Lock))
 }
 
 func decodeBucket(row []byte) (b cairn.Bucket, err error) {
@@ -39,6 +40,8 @@ func decodeBucket(row []byte) (b cairn.Bucket, err error) {
 			b.Version = cairn.Versioning(f.num)
 		case 8:
 			err = getPair((*map[string]string)(&b.Configs), f.bytes)
+		case bucketLock:
+			b.Lock, err = decodeBucketLock(f.bytes)
 		}
 		return err
 	})
@@ -52,7 +55,8 @@ func encodeUpload(u *cairn.Upload) []byte {
 	row = putMap(row, 4, u.Tags)
 	row = putBytes(row, 5, u.Class)
 	row = putBytes(row, 6, string(u.ChecksumAlgo))
-	return putBool(row, 7, u.ChecksumWhole)
+	row = putBool(row, 7, u.ChecksumWhole)
+	return putBytes(row, 8, encodeLock(u.Lock))
 }
 
 // decodeUpload leaves Bucket, Key and ID to the caller, who has them from the row's key.
@@ -73,6 +77,8 @@ func decodeUpload(row []byte) (u cairn.Upload, err error) {
 			u.ChecksumAlgo = cairn.ChecksumAlgo(f.bytes)
 		case 7:
 			u.ChecksumWhole = f.num != 0
+		case 8:
+			u.Lock, err = decodeLock(f.bytes)
 		}
 		return err
 	})

@@ -15,6 +15,7 @@ func sampleVersion() cairn.Version {
 		ETag: "9e107d9d372bb6826bd81d3542a419d6-12", Class: "COLD",
 		Checksums: []cairn.Checksum{{Algo: cairn.CRC64NVME, Value: []byte{1, 2, 3}}, {Algo: "NEW", Value: []byte{4}, Parts: 3}},
 		Headers:   map[string]string{"Content-Type": "a/b", "X-Amz-Meta-": ""}, Tags: map[string]string{"": "v"},
+		Lock:   cairn.Lock{Mode: cairn.LockGovernance, Until: time.Unix(2e9, 7).UTC(), Hold: cairn.HoldOff},
 		Parts:  []cairn.PartInfo{{Number: 1, Size: 100, Checksums: []cairn.Checksum{{Algo: cairn.SHA1, Value: []byte{9}}}}, {Number: 2}},
 		Layout: cairn.Layout{Blobs: []cairn.BlobRef{{Volume: 1, Blob: 2, Length: 3}, {Volume: 1 << 60, Blob: 1 << 62, Length: 1 << 26}}}}
 }
@@ -24,11 +25,14 @@ func TestVersionRow(t *testing.T) {
 		"9e107d9d372bb6826bd81d3542a419d6-007", "9e107d9d372bb6826bd81d3542a419d6-", "anything", "00"} {
 		v := sampleVersion()
 		v.ETag = etag
-		r := versionRow{v: v, pages: 3, upload: "u", inline: true}
+		r := versionRow{v: v, pages: 3, upload: "u", inline: true, tags: encodeTags(v.Tags)}
 		r.detail, _ = encodeDetail(&v)
 		got, err := decodeVersion(r.encode())
 		if err != nil || got.pages != 3 || got.upload != "u" || !got.inline {
 			t.Fatalf("%q: %+v, %v", etag, got, err)
+		}
+		if got.v.Tags, err = decodeTags(got.tags); err != nil {
+			t.Fatal(err)
 		}
 		if err := decodeDetail(got.detail, &got.v); err != nil || !reflect.DeepEqual(got.v, v) {
 			t.Errorf("%q: got %+v, %v; want %+v", etag, got.v, err, v)

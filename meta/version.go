@@ -3,6 +3,7 @@ package meta
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"cairn"
 	"cairn/meta/replica"
@@ -23,6 +24,7 @@ func (s *Store) Version(ctx context.Context, ref VersionRef) (v cairn.Version, e
 				return err
 			}
 			v, err = wholeVersion(w, b.ID, ref.Key, r)
+			v.Versioned = b.Version != cairn.VersioningOff
 			return err
 		})
 		if !errors.Is(err, errVanished) {
@@ -49,7 +51,7 @@ func findVersion(w *replica.View, b cairn.Bucket, ref VersionRef) (*versionRow, 
 		}
 	}
 	if !byID {
-		return nil, cairn.ErrNotFound
+		return nil, hidden(w, b, ref.Key)
 	}
 	id := ref.ID
 	if ref.Null {
@@ -70,6 +72,32 @@ func findVersion(w *replica.View, b cairn.Bucket, ref VersionRef) (*versionRow, 
 	return named(&r, b.Name, ref.Key), err
 }
 
+// MarkerError is an ErrNotFound: a delete marker is the key's newest version.
+type MarkerError struct{ Marker cairn.Version }
+
+// Error names the marker.
+func (e *MarkerError) Error() string {
+	return fmt.Sprintf("delete marker %s: %v", e.Marker.ID, cairn.ErrNotFound)
+}
+
+// Unwrap returns cairn.ErrNotFound.
+func (e *MarkerError) Unwrap() error { return cairn.ErrNotFound }
+
+// hidden is the error for a key without a current version: it tells of the delete marker if there is one.
+func hidden(w *replica.View, b cairn.Bucket, key string) error {
+	if b.Version == cairn.VersioningOff {
+		return cairn.ErrNotFound
+	}
+	r, err := newestOlder(w, b.ID, key, 0)
+	if err != nil {
+		return err
+	}
+	if r == nil || !r.v.DeleteMarker {
+		return cairn.ErrNotFound // or one was removed between two reads
+	}
+	return &MarkerError{named(r, b.Name, key).v}
+}
+
 func named(r *versionRow, bucket, key string) *versionRow {
 	r.v.Bucket, r.v.Key = bucket, key
 	return r
@@ -79,6 +107,10 @@ func named(r *versionRow, bucket, key string) *versionRow {
 func wholeVersion(w *replica.View, bucket uint64, key string, r *versionRow) (cairn.Version, error) {
 	v := r.v
 	if err := readDetail(w, bucket, key, r, &v); err != nil {
+		return v, err
+	}
+	var err error
+	if v.Tags, err = decodeTags(r.tags); err != nil {
 		return v, err
 	}
 	if r.inline {

@@ -15,7 +15,8 @@ import (
 // maxRowInline and details above maxRowDetail live in rows of their own, so that listings stay compact.
 type versionRow struct {
 	v      cairn.Version // without Headers, Tags, Parts and Layout
-	detail []byte        // those four, encoded; empty if pages > 0
+	detail []byte        // Headers, Parts and Layout, encoded; empty if pages > 0
+	tags   []byte        // Tags, encoded
 	pages  int           // rows that hold the detail instead
 	inline bool          // the body has a row of its own
 	upload string        // upload that the version came from
@@ -43,6 +44,8 @@ const (
 	verPages
 	verInline
 	verUpload
+	verTags
+	verLock
 )
 
 const (
@@ -53,7 +56,7 @@ const (
 // Fields of a detail.
 const (
 	detHeader protowire.Number = iota + 1
-	detTag
+	_                          // was the tags, which have a field of the row now
 	detPart
 	detBlobs
 	detInline
@@ -79,7 +82,9 @@ func (r *versionRow) encode() []byte {
 	b = putBytes(b, verDetail, r.detail)
 	b = putUint(b, verPages, uint64(r.pages))
 	b = putBool(b, verInline, r.inline)
-	return putBytes(b, verUpload, r.upload)
+	b = putBytes(b, verUpload, r.upload)
+	b = putBytes(b, verTags, r.tags)
+	return putBytes(b, verLock, encodeLock(r.v.Lock))
 }
 
 // putETag keeps the usual forms, 32 digits with or without "-N", as 16 bytes and a number.
@@ -98,7 +103,7 @@ func putETag(b []byte, etag string) []byte {
 	return putBytes(b, verMD5, raw)
 }
 
-// decodeVersion reads a row without its detail. What it returns aliases row in detail only.
+// decodeVersion reads a row without its detail. What it returns aliases row in detail and tags only.
 func decodeVersion(row []byte) (r versionRow, err error) {
 	var sum []byte
 	var parts uint64
@@ -134,6 +139,10 @@ func decodeVersion(row []byte) (r versionRow, err error) {
 			r.inline = f.num != 0
 		case verUpload:
 			r.upload = string(f.bytes)
+		case verTags:
+			r.tags = f.bytes
+		case verLock:
+			r.v.Lock, err = decodeLock(f.bytes)
 		}
 		return err
 	})
@@ -155,7 +164,6 @@ func formatETag(sum []byte, parts uint64) string {
 // encodeDetail encodes what only GET and HEAD need. The body goes in when it is short.
 func encodeDetail(v *cairn.Version) (detail []byte, inlineRow bool) {
 	detail = putMap(detail, detHeader, v.Headers)
-	detail = putMap(detail, detTag, v.Tags)
 	for _, p := range v.Parts {
 		msg := putInt(putUint(nil, 1, uint64(p.Number)), 2, p.Size)
 		detail = putMessage(detail, detPart, putChecksums(msg, 3, p.Checksums))
@@ -173,8 +181,6 @@ func decodeDetail(detail []byte, v *cairn.Version) error {
 		switch n {
 		case detHeader:
 			err = getPair(&v.Headers, f.bytes)
-		case detTag:
-			err = getPair(&v.Tags, f.bytes)
 		case detPart:
 			var p cairn.PartInfo
 			p, err = decodePartInfo(f.bytes)

@@ -38,6 +38,10 @@ var (
 	ErrChecksumType = rule(cairn.ErrInvalid, "checksum algorithm or type does not fit the upload")
 	// ErrBodyTooLong: the body holds more bytes than its declared size.
 	ErrBodyTooLong = rule(cairn.ErrInvalid, "body is longer than its declared size")
+	// ErrNoLock: a lock was asked for in a bucket whose object lock is not enabled.
+	ErrNoLock = rule(cairn.ErrInvalid, "bucket has no object lock")
+	// ErrLockState: what a bucket's object lock and its versioning demand of one another.
+	ErrLockState = rule(cairn.ErrPrecondition, "object lock needs versioning to be enabled")
 	// ErrObjectSize: the parts do not add up to the declared object size.
 	ErrObjectSize = rule(cairn.ErrInvalid, "parts do not add up to the declared size")
 )
@@ -81,6 +85,10 @@ func explain(err error) error {
 		return fmt.Errorf("%w: %w", ErrNoSuchBucket, err)
 	case errors.As(err, &upload):
 		return fmt.Errorf("%w: %w", ErrNoSuchUpload, err)
+	case errors.Is(err, meta.ErrNoLock):
+		return fmt.Errorf("%w: %w", ErrNoLock, err)
+	case errors.Is(err, meta.ErrLockState):
+		return fmt.Errorf("%w: %w", ErrLockState, err)
 	case errors.As(err, &part):
 		// To meta this is a precondition; to clients, a mistake in the request.
 		return &PartError{Rule: ErrInvalidPart, Number: part.Number}

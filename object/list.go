@@ -37,6 +37,16 @@ func (s *Store) DeleteMany(ctx context.Context, rs []meta.DeleteVersion) ([]meta
 	return out, errs
 }
 
+// Update changes tags and lock of a committed version, and returns the version without its layout. ErrNoSuchBucket,
+// ErrNotFound, ErrNoLock, and what r.Change returns.
+func (s *Store) Update(ctx context.Context, r meta.UpdateVersion) (cairn.Version, error) {
+	if err := checkKey("object.update", r.Ref.Bucket, r.Ref.Key); err != nil {
+		return cairn.Version{}, err
+	}
+	v, err := s.cfg.Meta.UpdateVersion(ctx, r)
+	return v, explain(err)
+}
+
 // List returns one page of a bucket's current versions.
 func (s *Store) List(ctx context.Context, r meta.List) (meta.Page, error) {
 	p, err := s.cfg.Meta.List(ctx, r)

@@ -27,6 +27,8 @@ type Meta interface {
 	DeleteVersion(ctx context.Context, r meta.DeleteVersion) (meta.Deleted, error)
 	// DeleteVersions commits many deletions of one bucket in as few commits as possible; results and errors by index.
 	DeleteVersions(ctx context.Context, rs []meta.DeleteVersion) ([]meta.Deleted, []error)
+	// UpdateVersion changes tags and lock of a committed version.
+	UpdateVersion(ctx context.Context, r meta.UpdateVersion) (cairn.Version, error)
 	List(ctx context.Context, r meta.List) (meta.Page, error)
 	ListVersions(ctx context.Context, r meta.ListVersions) (meta.VersionPage, error)
 

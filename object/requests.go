@@ -24,6 +24,7 @@ type Attributes struct {
 	Headers map[string]string // canonical name → value: Content-Type, Cache-Control, …, X-Amz-Meta-*
 	Tags    map[string]string
 	Class   string // storage class, "" for STANDARD
+	Lock    cairn.Lock
 }
 
 // Digests are what the client declared of a body. Each that is set is verified before the commit: a mismatch is a

@@ -36,8 +36,6 @@ func bucketAbsences() []absence {
 			"The server side encryption configuration was not found")},
 		{query: "replication", name: "BucketReplication",
 			get: missing("ReplicationConfigurationNotFoundError", "The replication configuration was not found")},
-		{query: "object-lock", name: "ObjectLockConfiguration", get: missing("ObjectLockConfigurationNotFoundError",
-			"Object Lock configuration does not exist for this bucket")},
 		{query: "publicAccessBlock", name: "PublicAccessBlock", get: missing("NoSuchPublicAccessBlockConfiguration",
 			"The public access block configuration was not found")},
 		{query: "ownershipControls", name: "BucketOwnershipControls", doc: `<OwnershipControls` + ns +
@@ -68,15 +66,10 @@ func absentOperations() []operation {
 			operation{name: "Put" + a.name, action: "s3:Put" + a.name, level: bucket, method: "PUT", query: a.query, handle: notServed(a.name)},
 			operation{name: "Delete" + a.name, action: "s3:Put" + a.name, level: bucket, method: "DELETE", query: a.query, handle: (*call).deleteNothing})
 	}
-	noLock := func(*call) error { return errInvalidRequest.with("Bucket is missing Object Lock Configuration") }
 	for _, o := range []struct {
 		method, query, name string
 		handle              func(*call) error
 	}{
-		{"GET", "retention", "GetObjectRetention", noLock}, {"PUT", "retention", "PutObjectRetention", noLock},
-		{"GET", "legal-hold", "GetObjectLegalHold", noLock}, {"PUT", "legal-hold", "PutObjectLegalHold", noLock},
-		{"PUT", "tagging", "PutObjectTagging", notServed("changing the tags of a stored object")},
-		{"DELETE", "tagging", "DeleteObjectTagging", notServed("changing the tags of a stored object")},
 		{"GET", "torrent", "GetObjectTorrent", notServed("BitTorrent")},
 		{"POST", "restore", "RestoreObject", notServed("restoring archived objects")},
 		{"POST", "select", "SelectObjectContent", notServed("S3 Select")},

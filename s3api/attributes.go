@@ -23,8 +23,7 @@ func (c *call) getObjectAttributes() error {
 		return err
 	}
 	if v.DeleteMarker {
-		c.set("X-Amz-Delete-Marker", "true")
-		return errMethodNotAllowed.with("", field{"Method", c.r.Method}, field{"ResourceType", "DeleteMarker"})
+		return c.markerNotAllowed(&v)
 	}
 	window, err := c.partWindow()
 	if err != nil {

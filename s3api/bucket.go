@@ -91,8 +91,9 @@ func (c *call) createBucket() error {
 	if c.key != "" || c.bucket == "" {
 		return errInvalidBucketName
 	}
-	if c.header("X-Amz-Bucket-Object-Lock-Enabled") != "" && !strings.EqualFold(c.header("X-Amz-Bucket-Object-Lock-Enabled"), "false") {
-		return errNotImplemented.with("Object lock is not available.", field{"Header", "x-amz-bucket-object-lock-enabled"})
+	made := cairn.Bucket{Name: c.bucket, Owner: c.who.Account}
+	if strings.EqualFold(c.header("X-Amz-Bucket-Object-Lock-Enabled"), "true") {
+		made.Lock.Enabled, made.Version = true, cairn.VersioningEnabled
 	}
 	if err := c.refuseUnserved(); err != nil {
 		return err
@@ -100,7 +101,7 @@ func (c *call) createBucket() error {
 	if err := c.checkLocation(); err != nil {
 		return err
 	}
-	_, err := c.srv.cfg.Objects.CreateBucket(c.r.Context(), cairn.Bucket{Name: c.bucket, Owner: c.who.Account})
+	_, err := c.srv.cfg.Objects.CreateBucket(c.r.Context(), made)
 	if errors.Is(err, cairn.ErrExists) {
 		return c.bucketExists(err)
 	}
@@ -228,6 +229,9 @@ func (c *call) putBucketVersioning() error {
 		return errMalformedXML
 	}
 	_, err = c.srv.cfg.Objects.UpdateBucket(c.r.Context(), c.bucket, func(b *cairn.Bucket) error {
+		if b.Lock.Enabled && state != cairn.VersioningEnabled {
+			return errInvalidBucketState.with("An Object Lock configuration is present on this bucket, so the versioning state cannot be changed.")
+		}
 		b.Version = state
 		return nil
 	})

@@ -218,6 +218,11 @@ func (c *call) notFound(err error) error {
 	case c.query.has("versionId"):
 		return noSuchVersion(c.key, c.query.get("versionId"))
 	}
+	var hidden *meta.MarkerError
+	if errors.As(err, &hidden) && hidden.Marker.Key == c.key && hidden.Marker.Bucket == c.bucket {
+		return errNoSuchKey.with("", field{"Key", c.key}).withHeader("X-Amz-Delete-Marker", "true").
+			withHeader("X-Amz-Version-Id", shownVersionID(&hidden.Marker))
+	}
 	return errNoSuchKey.with("", field{"Key", c.key})
 }
 

@@ -72,6 +72,7 @@ func (c *call) plan(d *deleteDoc) (outcomes []outcome, requests []meta.DeleteVer
 	outcomes = make([]outcome, len(d.Objects))
 	requests = make([]meta.DeleteVersion, 0, len(d.Objects))
 	index = make([]int, 0, len(d.Objects))
+	asked := c.header("X-Amz-Bypass-Governance-Retention") != ""
 	for i := range d.Objects {
 		o, r := &outcomes[i], meta.DeleteVersion{}
 		o.key = d.Objects[i].Key
@@ -81,7 +82,7 @@ func (c *call) plan(d *deleteDoc) (outcomes []outcome, requests []meta.DeleteVer
 		if o.ref, o.err = c.deletable(o.key, o.id); o.err != nil {
 			continue
 		}
-		r.Ref = o.ref
+		r.Ref, r.Bypass = o.ref, asked && c.bypass(o.key)
 		r.If.IfMatch, r.If.IfSize = etagList(d.Objects[i].ETag), d.Objects[i].Size
 		if t := d.Objects[i].LastModifiedTime; t != nil {
 			r.If.IfModified = &t.Time

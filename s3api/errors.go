@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"cairn"
+	"cairn/meta"
 	"cairn/object"
 	"cairn/s3api/sigv4"
 )
@@ -120,6 +121,8 @@ var kindTable = []struct {
 	{object.ErrPartNumber, errInvalidArgument.with("Part number must be an integer between 1 and 10000, inclusive")},
 	{object.ErrNoSuchUpload, errNoSuchUpload},
 	{object.ErrNoSuchBucket, errNoSuchBucket},
+	{object.ErrNoLock, errNoLock},
+	{object.ErrLockState, errInvalidBucketState},
 	{object.ErrRange, errInvalidRange},
 	{object.ErrChecksumType, errInvalidChecksumRequest},
 	{object.ErrBodyTooLong, errIncompleteBody},
@@ -158,6 +161,10 @@ func translate(err error) (api *apiError, ok bool) {
 	var digest *object.DigestError
 	if errors.As(err, &digest) {
 		return digestError(digest), true
+	}
+	var locked *meta.LockError
+	if errors.As(err, &locked) {
+		return errObjectLocked, true
 	}
 	for _, row := range kindTable {
 		if errors.Is(err, row.kind) {

@@ -29,10 +29,7 @@ func (c *call) getObject() error {
 	defer o.Close()
 	v := &o.Version
 	if v.DeleteMarker {
-		c.set("X-Amz-Delete-Marker", "true")
-		c.setVersion(v)
-		c.set("Last-Modified", v.Modified.UTC().Format(http.TimeFormat))
-		return errMethodNotAllowed.with("", field{"Method", c.r.Method}, field{"ResourceType", "DeleteMarker"})
+		return c.markerNotAllowed(v)
 	}
 	if ref.Null {
 		c.set("X-Amz-Version-Id", "null")
@@ -42,6 +39,14 @@ func (c *call) getObject() error {
 		return err
 	}
 	return c.sendObject(o)
+}
+
+// markerNotAllowed answers for a delete marker that is named by its ID: it can only be deleted.
+func (c *call) markerNotAllowed(v *cairn.Version) error {
+	modified := v.Modified.UTC().Format(http.TimeFormat)
+	return errMethodNotAllowed.with("", field{"Method", c.r.Method}, field{"ResourceType", "DeleteMarker"}).
+		withHeader("Allow", "DELETE").withHeader("X-Amz-Delete-Marker", "true").
+		withHeader("X-Amz-Version-Id", shownVersionID(v)).withHeader("Last-Modified", modified)
 }
 
 // describe sets the headers that go with every answer about a version, a 304 included.
@@ -65,6 +70,9 @@ func (c *call) describe(v *cairn.Version) {
 	}
 	if v.Class != "" {
 		c.set("X-Amz-Storage-Class", v.Class)
+	}
+	if v.Lock != (cairn.Lock{}) {
+		c.setLock(v)
 	}
 	if len(v.Tags) > 0 {
 		c.set("X-Amz-Tagging-Count", strconv.Itoa(len(v.Tags)))

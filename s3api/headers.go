@@ -1,9 +1,9 @@
 package s3api
 
 import (
-	"net/http"
 	"net/url"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"cairn"
@@ -28,6 +28,9 @@ func (c *call) attributes() (a object.Attributes, err error) {
 		return a, err
 	}
 	if a.Class, err = storageClass(c.header("X-Amz-Storage-Class")); err != nil {
+		return a, err
+	}
+	if a.Lock, err = c.lock(); err != nil {
 		return a, err
 	}
 	if tagging := c.header("X-Amz-Tagging"); tagging != "" {
@@ -94,7 +97,7 @@ func storageClass(name string) (string, error) {
 	return "", errInvalidStorageClass.with("", field{"StorageClassRequested", name})
 }
 
-// refuseUnserved refuses headers that ask for what is not there: encryption, locks, public ACLs. Storing the object without
+// refuseUnserved refuses headers that ask for what is not there: encryption, public ACLs, locks where none can be made. Storing the object without
 // them would be a broken promise.
 func (c *call) refuseUnserved() error {
 	for name := range c.r.Header {
@@ -104,8 +107,8 @@ func (c *call) refuseUnserved() error {
 			strings.HasPrefix(name, "X-Amz-Copy-Source-Server-Side-Encryption"):
 			return errNotImplemented.with("Server-side encryption is not available: the object was not stored.",
 				field{"Header", name})
-		case strings.HasPrefix(name, "X-Amz-Object-Lock-"):
-			return errInvalidRequest.with("Bucket is missing Object Lock Configuration")
+		case strings.HasPrefix(name, lockPrefix) && !c.op.locks:
+			return errInvalidArgument.with("This operation does not lock objects.", field{"ArgumentName", strings.ToLower(name)})
 		case strings.HasPrefix(name, "X-Amz-Grant-"):
 			return errACLNotSupported
 		case name == "X-Amz-Write-Offset-Bytes":
@@ -145,17 +148,29 @@ func parseTagHeader(s string) (map[string]string, error) {
 
 func checkTags(tags map[string]string, max int) error {
 	if len(tags) > max {
-		return newError(http.StatusBadRequest, "BadRequest", "Object tags cannot be greater than "+itoa(int64(max)))
+		return errInvalidTag.with("The number of tags cannot be greater than " + itoa(int64(max)))
 	}
 	for k, v := range tags {
-		if k == "" || utf8.RuneCountInString(k) > maxTagKey || !utf8.ValidString(k) || strings.HasPrefix(k, "aws:") {
+		if k == "" || utf8.RuneCountInString(k) > maxTagKey || !tagText(k) || strings.HasPrefix(k, "aws:") {
 			return errInvalidTag.with("The TagKey you have provided is invalid", field{"TagKey", k})
 		}
-		if utf8.RuneCountInString(v) > maxTagValue || !utf8.ValidString(v) {
+		if utf8.RuneCountInString(v) > maxTagValue || !tagText(v) {
 			return errInvalidTag.with("The TagValue you have provided is invalid", field{"TagKey", k})
 		}
 	}
 	return nil
+}
+
+// tagText tells whether a tag's key or value is of the characters that S3 allows: letters, digits and blanks of any script,
+// and a few signs.
+func tagText(s string) bool {
+	for _, r := range s {
+		if r == utf8.RuneError || !unicode.IsLetter(r) && !unicode.IsDigit(r) && !unicode.IsMark(r) && !unicode.IsSpace(r) &&
+			!strings.ContainsRune("+-=._:/@", r) {
+			return false
+		}
+	}
+	return true
 }
 
 // conditions reads If-Match and If-None-Match of a change.
@@ -190,13 +205,12 @@ func (c *call) setVersion(v *cairn.Version) {
 	}
 }
 
-// clientVersionID is the identifier that S3 shows: "null" for a null version that was asked for by ID or lives in a bucket
-// with suspended versioning; such buckets and unversioned ones are told apart nowhere in the row, so a null version shows none.
+// clientVersionID is the identifier that S3 shows: none in a bucket that never kept versions.
 func clientVersionID(v *cairn.Version) string {
-	if v.Null || v.ID == 0 {
+	if !v.Versioned || v.ID == 0 {
 		return ""
 	}
-	return v.ID.String()
+	return shownVersionID(v)
 }
 
 // shownVersionID is the identifier in listings, where S3 always prints one.

@@ -17,7 +17,8 @@ func (c *call) createUpload() error {
 	if err != nil {
 		return err
 	}
-	u := cairn.Upload{Bucket: c.bucket, Key: c.key, Owner: c.who.Account, Headers: what.Headers, Tags: what.Tags, Class: what.Class}
+	u := cairn.Upload{Bucket: c.bucket, Key: c.key, Owner: c.who.Account, Headers: what.Headers, Tags: what.Tags, Class: what.Class,
+		Lock: what.Lock}
 	if u.ChecksumAlgo, u.ChecksumWhole, err = c.uploadChecksum(); err != nil {
 		return err
 	}
@@ -124,7 +125,8 @@ func (c *call) uploadPartCopy() error {
 	if err != nil {
 		return err
 	}
-	r := object.CopyPart{From: from, SourceIf: c.sourceConditions(), Len: -1, Bucket: c.bucket, Key: c.key, Upload: id, Number: number}
+	var source cairn.Version
+	r := object.CopyPart{From: from, SourceIf: c.sourceConditions(&source), Len: -1, Bucket: c.bucket, Key: c.key, Upload: id, Number: number}
 	if s := c.header("X-Amz-Copy-Source-Range"); s != "" {
 		if r.Off, r.Len, err = copyRange(s); err != nil {
 			return err
@@ -138,9 +140,7 @@ func (c *call) uploadPartCopy() error {
 	if err != nil {
 		return c.sourceError(err, from)
 	}
-	if from.ID != 0 {
-		c.set("X-Amz-Copy-Source-Version-Id", from.ID.String())
-	}
+	c.setSourceVersion(&source)
 	return c.render(func(b []byte) []byte {
 		b = append(b, `<CopyPartResult xmlns="`+xmlNamespace+`">`...)
 		b = appendTime(b, "LastModified", part.Modified)

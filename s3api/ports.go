@@ -36,6 +36,7 @@ type VersionStore interface {
 	Delete(ctx context.Context, r meta.DeleteVersion) (meta.Deleted, error)
 	DeleteMany(ctx context.Context, rs []meta.DeleteVersion) ([]meta.Deleted, []error)
 	Copy(ctx context.Context, r object.Copy) (cairn.Version, error)
+	Update(ctx context.Context, r meta.UpdateVersion) (cairn.Version, error)
 }
 
 // UploadStore is the part of Objects that keeps multipart uploads.

@@ -15,6 +15,9 @@ func (c *call) putObject() error {
 	if err != nil {
 		return err
 	}
+	if err := c.needLockDigest(what.Lock); err != nil {
+		return err
+	}
 	body, size, want, err := c.openBody()
 	if err != nil {
 		return err
@@ -49,7 +52,7 @@ func (c *call) deleteObject() error {
 	if err != nil {
 		return err
 	}
-	done, err := c.srv.cfg.Objects.Delete(c.r.Context(), meta.DeleteVersion{Ref: ref, If: cond})
+	done, err := c.srv.cfg.Objects.Delete(c.r.Context(), meta.DeleteVersion{Ref: ref, If: cond, Bypass: c.bypass(c.key)})
 	if err != nil {
 		return err
 	}
@@ -142,12 +145,14 @@ func cutVersion(s string) (path, id string, ok bool) {
 }
 
 // sourceConditions reads x-amz-copy-source-if-…: a failed one is 412, a 304 makes no sense for a copy.
-func (c *call) sourceConditions() object.SourceConditions {
+// seen is told of the source that was found.
+func (c *call) sourceConditions(seen *cairn.Version) object.SourceConditions {
 	rc := readConditions{
 		match: c.header("X-Amz-Copy-Source-If-Match"), noneMatch: c.header("X-Amz-Copy-Source-If-None-Match"),
 		modified: c.header("X-Amz-Copy-Source-If-Modified-Since"), unmodified: c.header("X-Amz-Copy-Source-If-Unmodified-Since"),
 	}
 	return object.SourceConditions{Check: func(v cairn.Version) error {
+		*seen = v
 		if v.DeleteMarker {
 			return errInvalidRequest.with("The source of a copy request may not specifically refer to a delete marker by version id.")
 		}
@@ -182,7 +187,8 @@ func (c *call) copyObject() error {
 	if err != nil {
 		return err
 	}
-	r := object.Copy{From: from, SourceIf: c.sourceConditions(), Bucket: c.bucket, Key: c.key, Owner: c.who.Account, If: c.conditions()}
+	var source cairn.Version
+	r := object.Copy{From: from, SourceIf: c.sourceConditions(&source), Bucket: c.bucket, Key: c.key, Owner: c.who.Account, If: c.conditions()}
 	if name := c.header("X-Amz-Checksum-Algorithm"); name != "" {
 		if r.Checksum, err = parseAlgo(name); err != nil {
 			return err
@@ -196,9 +202,7 @@ func (c *call) copyObject() error {
 		return c.sourceError(err, from)
 	}
 	c.setVersion(&v)
-	if from.ID != 0 {
-		c.set("X-Amz-Copy-Source-Version-Id", from.ID.String())
-	}
+	c.setSourceVersion(&source)
 	return c.render(func(b []byte) []byte {
 		b = append(b, `<CopyObjectResult xmlns="`+xmlNamespace+`">`...)
 		b = appendTime(b, "LastModified", v.Modified)
@@ -206,6 +210,13 @@ func (c *call) copyObject() error {
 		b = appendChecksums(b, v.Checksums, true)
 		return append(b, "</CopyObjectResult>"...)
 	})
+}
+
+// setSourceVersion tells which version was copied, where the source's bucket keeps versions.
+func (c *call) setSourceVersion(v *cairn.Version) {
+	if id := clientVersionID(v); id != "" {
+		c.set("X-Amz-Copy-Source-Version-Id", id)
+	}
 }
 
 // sourceError names the source, not the destination, where the source is what was not found.
@@ -242,7 +253,7 @@ func (c *call) replacement(from meta.VersionRef) (func(cairn.Version) object.Att
 			"changing the object's metadata, storage class, website redirect location or encryption attributes.")
 	}
 	return func(src cairn.Version) object.Attributes {
-		a := object.Attributes{Headers: src.Headers, Tags: src.Tags, Class: given.Class}
+		a := object.Attributes{Headers: src.Headers, Tags: src.Tags, Class: given.Class, Lock: given.Lock}
 		if headers {
 			a.Headers = given.Headers
 		}

@@ -26,14 +26,16 @@ type operation struct {
 	header string // header that must be there, "" for none
 	// objectSum: the x-amz-checksum headers describe the object that the operation makes, not the request's body.
 	objectSum bool
-	handle    func(*call) error
+	// locks: the x-amz-object-lock headers describe the version that the operation makes.
+	locks  bool
+	handle func(*call) error
 }
 
 // operations returns the table of all operations. Of those that fit a request the first is taken, so the ones without
 // sub-resource come last for every method.
 func (s *Server) operations() []operation {
 	ops := []operation{
-		{name: "CreateMultipartUpload", action: "s3:PutObject", level: object_, method: "POST", query: "uploads", handle: (*call).createUpload},
+		{name: "CreateMultipartUpload", action: "s3:PutObject", level: object_, method: "POST", query: "uploads", locks: true, handle: (*call).createUpload},
 		{name: "CompleteMultipartUpload", action: "s3:PutObject", level: object_, method: "POST", query: "uploadId", objectSum: true, handle: (*call).completeUpload},
 		{name: "UploadPartCopy", action: "s3:PutObject", level: object_, method: "PUT", query: "uploadId", header: "X-Amz-Copy-Source", handle: (*call).uploadPartCopy},
 		{name: "UploadPart", action: "s3:PutObject", level: object_, method: "PUT", query: "uploadId", handle: (*call).uploadPart},
@@ -41,6 +43,8 @@ func (s *Server) operations() []operation {
 		{name: "AbortMultipartUpload", action: "s3:AbortMultipartUpload", level: object_, method: "DELETE", query: "uploadId", handle: (*call).abortUpload},
 
 		{name: "GetObjectTagging", action: "s3:GetObjectTagging", level: object_, method: "GET", query: "tagging", handle: (*call).getObjectTagging},
+		{name: "PutObjectTagging", action: "s3:PutObjectTagging", level: object_, method: "PUT", query: "tagging", handle: (*call).putObjectTagging},
+		{name: "DeleteObjectTagging", action: "s3:DeleteObjectTagging", level: object_, method: "DELETE", query: "tagging", handle: (*call).deleteObjectTagging},
 		{name: "GetObjectAttributes", action: "s3:GetObjectAttributes", level: object_, method: "GET", query: "attributes", handle: (*call).getObjectAttributes},
 
 		{name: "GetBucketLocation", action: "s3:GetBucketLocation", level: bucket, method: "GET", query: "location", handle: (*call).getBucketLocation},
@@ -53,12 +57,13 @@ func (s *Server) operations() []operation {
 		{name: "ListMultipartUploads", action: "s3:ListBucketMultipartUploads", level: bucket, method: "GET", query: "uploads", handle: (*call).listUploads},
 		{name: "DeleteObjects", level: bucket, method: "POST", query: "delete", handle: (*call).deleteObjects},
 	}
+	ops = append(ops, lockOperations()...)
 	ops = append(ops, absentOperations()...)
 	return append(ops,
 		operation{name: "GetObject", action: "s3:GetObject", level: object_, method: "GET", handle: (*call).getObject},
 		operation{name: "HeadObject", action: "s3:GetObject", level: object_, method: "HEAD", handle: (*call).getObject},
-		operation{name: "CopyObject", action: "s3:PutObject", level: object_, method: "PUT", header: "X-Amz-Copy-Source", handle: (*call).copyObject},
-		operation{name: "PutObject", action: "s3:PutObject", level: object_, method: "PUT", handle: (*call).putObject},
+		operation{name: "CopyObject", action: "s3:PutObject", level: object_, method: "PUT", header: "X-Amz-Copy-Source", locks: true, handle: (*call).copyObject},
+		operation{name: "PutObject", action: "s3:PutObject", level: object_, method: "PUT", locks: true, handle: (*call).putObject},
 		operation{name: "DeleteObject", action: "s3:DeleteObject", level: object_, method: "DELETE", handle: (*call).deleteObject},
 		operation{name: "ListObjectsV2", action: "s3:ListBucket", level: bucket, method: "GET", query: "list-type", handle: (*call).listObjectsV2},
 		operation{name: "ListObjects", action: "s3:ListBucket", level: bucket, method: "GET", handle: (*call).listObjects},
@@ -150,7 +155,7 @@ func (c *call) action() string {
 		return c.op.action
 	}
 	switch c.op.action {
-	case "s3:GetObject", "s3:GetObjectTagging", "s3:GetObjectAttributes", "s3:GetObjectAcl", "s3:DeleteObject":
+	case "s3:GetObject", "s3:GetObjectTagging", "s3:PutObjectTagging", "s3:DeleteObjectTagging", "s3:GetObjectAttributes", "s3:GetObjectAcl", "s3:DeleteObject":
 		return strings.Replace(c.op.action, "Object", "ObjectVersion", 1)
 	}
 	return c.op.action

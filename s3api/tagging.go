@@ -4,9 +4,9 @@ import (
 	"encoding/json"
 	"net/http"
 	"slices"
-	"strings"
 
 	"cairn"
+	"cairn/meta"
 )
 
 // maxBucketTags is S3's limit for buckets; objects have maxTags.
@@ -16,7 +16,7 @@ const maxBucketTags = 50
 const tagConfig = "tagging"
 
 type taggingDoc struct {
-	TagSet struct {
+	TagSet *struct {
 		Tag []struct{ Key, Value string }
 	}
 }
@@ -31,7 +31,7 @@ func (c *call) getObjectTagging() error {
 		return err
 	}
 	if v.DeleteMarker {
-		return errMethodNotAllowed.with("", field{"Method", c.r.Method}, field{"ResourceType", "DeleteMarker"})
+		return c.markerNotAllowed(&v)
 	}
 	c.setVersion(&v)
 	return c.render(func(b []byte) []byte { return appendTags(b, v.Tags) })
@@ -73,23 +73,8 @@ func (c *call) putBucketTagging() error {
 	if err := c.needDigest(); err != nil {
 		return err
 	}
-	doc, release, err := c.readDocument(maxSmallDocument)
+	tags, err := c.readTags(maxBucketTags)
 	if err != nil {
-		return err
-	}
-	defer release()
-	var d taggingDoc
-	if err := decodeXML(doc, "Tagging", &d); err != nil {
-		return err
-	}
-	tags := make(map[string]string, len(d.TagSet.Tag))
-	for _, t := range d.TagSet.Tag {
-		if _, twice := tags[t.Key]; twice {
-			return errInvalidTag.with("Cannot provide multiple Tags with the same key")
-		}
-		tags[strings.Clone(t.Key)] = strings.Clone(t.Value)
-	}
-	if err := checkTags(tags, maxBucketTags); err != nil {
 		return err
 	}
 	stored, err := json.Marshal(tags)
@@ -97,6 +82,65 @@ func (c *call) putBucketTagging() error {
 		return err
 	}
 	return c.configure(func(configs cairn.Configs) { configs[tagConfig] = string(stored) })
+}
+
+// readTags reads a Tagging document of at most max tags.
+func (c *call) readTags(max int) (map[string]string, error) {
+	doc, release, err := c.readDocument(maxSmallDocument)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	var d taggingDoc
+	if err := decodeXML(doc, "Tagging", &d); err != nil {
+		return nil, err
+	}
+	if d.TagSet == nil {
+		return nil, errMalformedXML
+	}
+	tags := make(map[string]string, len(d.TagSet.Tag))
+	for _, t := range d.TagSet.Tag {
+		if _, twice := tags[t.Key]; twice {
+			return nil, errInvalidTag.with("Cannot provide multiple Tags with the same key")
+		}
+		tags[t.Key] = t.Value
+	}
+	return tags, checkTags(tags, max)
+}
+
+func (c *call) putObjectTagging() error {
+	tags, err := c.readTags(maxTags)
+	if err != nil {
+		return err
+	}
+	return c.changeTags(tags, http.StatusOK)
+}
+
+func (c *call) deleteObjectTagging() error {
+	if err := c.noBody(); err != nil {
+		return err
+	}
+	return c.changeTags(nil, http.StatusNoContent)
+}
+
+// changeTags replaces the tags of the version that the request names, in one commit.
+func (c *call) changeTags(tags map[string]string, status int) error {
+	ref, err := c.ref()
+	if err != nil {
+		return err
+	}
+	v, err := c.srv.cfg.Objects.Update(c.r.Context(), meta.UpdateVersion{Ref: ref, Change: func(_ cairn.Bucket, v *cairn.Version) error {
+		if v.DeleteMarker {
+			return c.markerNotAllowed(v)
+		}
+		v.Tags = tags
+		return nil
+	}})
+	if err != nil {
+		return err
+	}
+	c.setVersion(&v)
+	return c.noContent(status)
 }
 
 func (c *call) deleteBucketTagging() error {

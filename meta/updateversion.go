@@ -1,0 +1,73 @@
+package meta
+
+import (
+	"context"
+
+	"cairn"
+)
+
+// UpdateVersion changes what may change of a committed version: its tags and its lock. Bytes, headers, IDs and times stay.
+type UpdateVersion struct {
+	Ref VersionRef
+	// Change sees the version without its layout, and may run more than once. What it does to other fields than Tags and
+	// Lock is not kept. Its error ends the update.
+	Change func(b cairn.Bucket, v *cairn.Version) error
+}
+
+// UpdateVersion applies a change to one version, in one commit, and returns the version without its layout. A delete
+// marker is handed to Change when it is named by ID. Errors: ErrNotFound (*BucketError; *MarkerError if a delete marker is
+// the newest version and none is named), ErrNoLock, and what Change returns.
+func (s *Store) UpdateVersion(ctx context.Context, r UpdateVersion) (v cairn.Version, err error) {
+	const op = "meta.update version"
+	subject := r.Ref.Bucket + "/" + r.Ref.Key
+	lock := s.locks.of(0, r.Ref.Key)
+	lock.Lock()
+	defer lock.Unlock()
+	_, err = s.change(ctx, s.groups.of(0, r.Ref.Key), 0, func(t *txn) error {
+		b, err := t.bucket(r.Ref.Bucket)
+		if err != nil {
+			return err
+		}
+		o, err := t.object(b, r.Ref.Key)
+		if err != nil {
+			return err
+		}
+		v, err = o.update(&r)
+		return err
+	})
+	return v, fail(op, subject, err)
+}
+
+func (o *object) update(r *UpdateVersion) (v cairn.Version, err error) {
+	target, isCurrent := o.current, true
+	if r.Ref.ID != 0 || r.Ref.Null {
+		if target, isCurrent, err = o.find(r.Ref); err != nil {
+			return v, err
+		}
+	}
+	switch {
+	case target == nil && (r.Ref.ID != 0 || r.Ref.Null):
+		return v, cairn.ErrNotFound
+	case target == nil:
+		return v, hidden(o.t.view, o.bucket, o.key)
+	}
+	v = target.v
+	if v.Tags, err = decodeTags(target.tags); err != nil {
+		return v, err
+	}
+	if err := r.Change(o.bucket, &v); err != nil {
+		return v, err
+	}
+	if v.Lock != (cairn.Lock{}) && !o.bucket.Lock.Enabled {
+		return v, ErrNoLock
+	}
+	v.Versioned = o.bucket.Version != cairn.VersioningOff
+	target.v.Lock, target.tags = v.Lock, encodeTags(v.Tags)
+	key := objectKey(famCurrent, o.bucket.ID, o.key)
+	if !isCurrent {
+		key = olderKey(o.bucket.ID, o.key, target.v.ID)
+	}
+	o.t.batch.Put(key, target.encode())
+	o.done()
+	return v, nil
+}
