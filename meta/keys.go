@@ -27,6 +27,7 @@ const (
 	famDrive    = 'D' // drive → drive
 	famNode     = 'N' // node → node
 	famNodeName = 'A' // name → node
+	famToken    = 'T' // SHA-256 of a secret → join token
 	famDamage   = 'm' // volume, slot, blob → damage
 	famConfig   = 'c' // name → bytes
 	famCounter  = 'C' // name → number

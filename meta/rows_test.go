@@ -69,6 +69,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add(encodeVolume(&cairn.Volume{Profile: cairn.Profile{K: 1}, Slots: []cairn.DriveID{{1}}, Unit: 1, Epoch: 3}))
 	f.Add(encodeDrive(&cairn.Drive{Path: "p", Domains: []string{"a", ""}}))
 	f.Add(encodeNode(&cairn.Node{Name: "n", Addr: "a:1", Roles: cairn.AllRoles, Epoch: 2, JoinedAt: time.Unix(1, 0)}))
+	f.Add(encodeToken(&Token{Roles: 1, Created: time.Unix(1, 0), Used: time.Unix(2, 0), Expires: time.Unix(3, 0)}))
 	f.Add(encodeDamage(&cairn.Damage{Note: "n", Tries: 4}))
 	f.Fuzz(func(t *testing.T, row []byte) {
 		// None may panic; what decodes must encode to something that decodes alike.
@@ -94,6 +95,7 @@ func FuzzDecode(f *testing.F) {
 		decodeVolume(1, row)
 		decodeDrive(cairn.DriveID{}, row)
 		decodeNode(cairn.NodeID{}, row)
+		decodeToken([32]byte{}, row)
 		decodeDamage(cairn.ShardID{}, row)
 		decodeLease(row)
 		if key, rest, ok := cutEscaped(row); ok && !bytes.Equal(append(appendEscaped(nil, key), rest...), row) {
