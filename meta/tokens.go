@@ -134,6 +134,19 @@ func (s *Store) Join(ctx context.Context, hash, key [sha256.Size]byte, n cairn.N
 	return put, fail("meta.join", n.ID.String(), err)
 }
 
+// CheckToken tells whether Join would let the node in now, without using the token up. Errors: those of Join.
+func (s *Store) CheckToken(ctx context.Context, hash, key [sha256.Size]byte, n cairn.Node) error {
+	if err := n.Validate(); err != nil {
+		return fail("meta.check token", n.ID.String(), err)
+	}
+	k, err := s.Token(ctx, hash)
+	found := !isNotFound(err)
+	if err != nil && found {
+		return fail("meta.check token", n.ID.String(), err)
+	}
+	return fail("meta.check token", n.ID.String(), k.Allows(found, n.ID, key, n.Roles, time.Now()))
+}
+
 // Allows tells whether a node may join with the token now; found tells whether there is such a token at all. Errors:
 // ErrForbidden, which says what to do.
 func (k *Token) Allows(found bool, node cairn.NodeID, key [sha256.Size]byte, roles cairn.Roles, now time.Time) error {

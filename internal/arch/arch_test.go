@@ -25,6 +25,7 @@ var table = map[string][]string{
 	"erasure":              {},
 	"internal/vfs":         {},
 	"internal/rpc":         {},
+	"internal/join":        {"internal/rpc"},
 	"membership":           {"internal/rpc"},
 	"datanode":             {"internal/vfs", "internal/rpc"},
 	"meta":                 {"internal/vfs", "internal/rpc"},

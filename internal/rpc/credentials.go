@@ -184,3 +184,24 @@ func (c *Credentials) clientTLS(peer cairn.NodeID) *tls.Config {
 	}
 	return t
 }
+
+// VerifyPinned checks that certs, the leaf first, are of a node of the cluster whose authority has the fingerprint: what a
+// node does that has no certificate of its own yet. Errors: ErrForbidden.
+func VerifyPinned(certs []*x509.Certificate, authority Fingerprint, cluster cairn.ClusterID, now time.Time) error {
+	roots := x509.NewCertPool()
+	found := false
+	for _, c := range certs {
+		if c.IsCA && FingerprintOf(c) == authority {
+			roots.AddCert(c)
+			found = true
+		}
+	}
+	if !found {
+		return fmt.Errorf("the server is not of the token's cluster: check the address, and that the token is this cluster's: %w", cairn.ErrForbidden)
+	}
+	id, err := verifyNode(certs, roots, now)
+	if err == nil && id.Cluster != cluster {
+		err = fmt.Errorf("the server is of cluster %s, the token of %s: %w", id.Cluster, cluster, cairn.ErrForbidden)
+	}
+	return err
+}
