@@ -2,6 +2,7 @@ package membership
 
 import (
 	"context"
+	"time"
 
 	"cairn"
 )
@@ -45,4 +46,29 @@ type Findings interface {
 // Node tells what is measured now of the drives of one data node: this process's, from memory. *datanode.Node is one.
 type Node interface {
 	Statuses() []cairn.DriveStatus
+}
+
+// NodeRows reads and changes the committed nodes. *meta.Store is one.
+type NodeRows interface {
+	Nodes(ctx context.Context) ([]cairn.Node, error)
+	// PutNode commits a row if the committed one is at n.Epoch; otherwise ErrPrecondition. It keeps the history.
+	PutNode(ctx context.Context, n cairn.Node) (cairn.Node, error)
+}
+
+// Prober asks a node directly whether it is well. *rpc.Dialer's side of the interconnect is one.
+type Prober interface {
+	Probe(ctx context.Context, node cairn.NodeID) (Pulse, error)
+}
+
+// Pulse is a node's answer to a probe.
+type Pulse struct {
+	// ReadLatency is what a read on the node's drives takes on average, as the node measures it; 0 if it does not know.
+	ReadLatency time.Duration
+}
+
+// Gossip is what other nodes think of a node. *Serf is one.
+type Gossip interface {
+	Hint(node cairn.NodeID) Hint
+	// Changed returns a channel that gets a value, now and then, after hints changed.
+	Changed() <-chan struct{}
 }

@@ -3,6 +3,7 @@
 package membershiptest
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"maps"
@@ -25,6 +26,7 @@ type Meta struct {
 	blobs   map[cairn.VolumeID]map[cairn.BlobID]cairn.BlobRow
 	damage  map[cairn.ShardID]cairn.Damage
 	configs map[string][]byte
+	nodes   map[cairn.NodeID]cairn.Node
 	leases  []lease
 	nextID  cairn.BlobID
 	mark    cairn.BlobID
@@ -51,6 +53,7 @@ func (m *Meta) begin(ctx context.Context, op string) error {
 		m.blobs = map[cairn.VolumeID]map[cairn.BlobID]cairn.BlobRow{}
 		m.damage = map[cairn.ShardID]cairn.Damage{}
 		m.configs = map[string][]byte{}
+		m.nodes = map[cairn.NodeID]cairn.Node{}
 		m.nextID, m.mark = 1, 1
 	}
 	return nil
@@ -328,4 +331,35 @@ func (m *Meta) Config(ctx context.Context, name string) ([]byte, error) {
 		return nil, &cairn.Error{Op: "membershiptest.config", Subject: name, Err: cairn.ErrNotFound}
 	}
 	return b, nil
+}
+
+// Nodes returns all rows, ordered by ID.
+func (m *Meta) Nodes(ctx context.Context) ([]cairn.Node, error) {
+	if err := m.begin(ctx, "Nodes"); err != nil {
+		return nil, err
+	}
+	defer m.mu.Unlock()
+	rows := slices.Collect(maps.Values(m.nodes))
+	slices.SortFunc(rows, func(a, b cairn.Node) int { return bytes.Compare(a.ID[:], b.ID[:]) })
+	return rows, nil
+}
+
+// PutNode writes a row whose epoch is the committed one's, and keeps its history.
+func (m *Meta) PutNode(ctx context.Context, n cairn.Node) (cairn.Node, error) {
+	if err := m.begin(ctx, "PutNode"); err != nil {
+		return n, err
+	}
+	defer m.mu.Unlock()
+	old, found := m.nodes[n.ID]
+	if old.Epoch != n.Epoch {
+		return n, &cairn.Error{Op: "membershiptest.put node", Subject: n.ID.String(), Err: cairn.ErrPrecondition}
+	}
+	n.History = slices.Clone(old.History)
+	if !found || old.State != n.State {
+		n.History = append(n.History, cairn.NodeChange{State: n.State, At: n.StateSince, Reason: n.Reason})
+		n.History = n.History[max(0, len(n.History)-cairn.MaxNodeHistory):]
+	}
+	n.Epoch++
+	m.nodes[n.ID] = n
+	return n, nil
 }
