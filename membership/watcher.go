@@ -39,7 +39,7 @@ const (
 
 func (c *WatcherConfig) setDefaults() error {
 	if c.Nodes == nil || c.Prober == nil || c.Self.IsZero() {
-		return &cairn.Error{Op: "membership.watcher", Err: fmt.Errorf("Nodes, Prober and Self are needed: %w", cairn.ErrInvalid)}
+		return &cairn.Error{Op: "membership.watcher", Err: fmt.Errorf("it needs Nodes, Prober and Self: %w", cairn.ErrInvalid)}
 	}
 	if c.Holds == nil {
 		c.Holds = func(cairn.NodeID) bool { return true }
