@@ -53,11 +53,17 @@ func (s *Store) attempt(ctx context.Context, g *replica.Group, requestID uint64,
 	if err != nil {
 		return replica.Outcome{}, err
 	}
-	t := &txn{view: view, batch: &replica.Batch{ReadIndex: view.Index, RequestID: requestID}, now: time.Now().UTC()}
+	t := &txn{view: view, batch: &replica.Batch{RequestID: requestID}, now: time.Now().UTC()}
+	index := view.Index // what is read later is of this state or of a later one
 	err = decide(t)
 	if err == nil {
 		err = t.countBlobs()
 	}
+	if err == nil && index == 0 {
+		err = view.Settle()
+		index = view.Index
+	}
+	t.batch.ReadIndex = index
 	view.Close()
 	if err != nil || t.batch.Len() == 0 {
 		return replica.Outcome{}, err

@@ -41,17 +41,27 @@ type Batch struct {
 	ranges []keyRange
 	ops    []byte
 	count  int
+
+	// The keys behind checks, and behind what only Touch wrote, each with its length: for a leader on another node.
+	checkKeys []byte
+	touchKeys []byte
 }
 
 type keyRange struct{ from, to []byte }
 
 // Check demands that key was not changed after ReadIndex. Keys changed by Add are not to be checked unless any addition is
 // meant to conflict.
-func (b *Batch) Check(key []byte) { b.checks = append(b.checks, hashKey(key)) }
+func (b *Batch) Check(key []byte) {
+	b.checks = append(b.checks, hashKey(key))
+	b.checkKeys = protowire.AppendBytes(b.checkKeys, key)
+}
 
 // Touch makes the batch conflict with checks of key, without changing it: key stands for something wider, such as all
 // versions of an object.
-func (b *Batch) Touch(key []byte) { b.writes = append(b.writes, hashKey(key)) }
+func (b *Batch) Touch(key []byte) {
+	b.writes = append(b.writes, hashKey(key))
+	b.touchKeys = protowire.AppendBytes(b.touchKeys, key)
+}
 
 // Put sets a key.
 func (b *Batch) Put(key, value []byte) {
@@ -89,6 +99,8 @@ func (b *Batch) Merge(o *Batch) {
 	b.writes = append(b.writes, o.writes...)
 	b.ranges = append(b.ranges, o.ranges...)
 	b.ops = append(b.ops, o.ops...)
+	b.checkKeys = append(b.checkKeys, o.checkKeys...)
+	b.touchKeys = append(b.touchKeys, o.touchKeys...)
 	b.count += o.count
 }
 

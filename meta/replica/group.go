@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"cairn"
+	"cairn/meta/replica/link"
 
 	"go.etcd.io/raft/v3"
 	pb "go.etcd.io/raft/v3/raftpb"
@@ -26,6 +28,19 @@ type Group struct {
 	queued atomic.Int64                      // bytes of proposals under way
 	hold   atomic.Uint64                     // log index that must stay for a voter being seeded; 0 for none
 	holdAt atomic.Int64                      // unix nanoseconds when hold was set
+
+	// Of a node among others; links is nil when all voters are of this process.
+	links       *link.Links
+	guests      *guests
+	walks       walks
+	served      atomic.Int64
+	compass     compass
+	leaderCalls leaderCalls
+	table       atomic.Pointer[members] // the newest row of members that a voter here has applied
+	id          atomic.Pointer[string]  // the group's, once it is known
+
+	membersAt uint64                  // index of table; guarded by mu
+	origins   map[uint64]cairn.NodeID // of voters that table does not name; guarded by mu
 
 	mu     sync.Mutex
 	news   chan struct{} // closed when leadership, members or failures change
@@ -51,6 +66,10 @@ func Open(cfg Config, homes []Home) (*Group, error) {
 	g.keeping = keeper{deadSince: make(map[uint64]time.Time), marked: make(map[Home]bool), lastErr: make(map[string]string),
 		seeding: make(map[string]bool), seedAfter: make(map[string]time.Time), seeded: make(map[uint64]bool), openAfter: make(map[string]time.Time),
 		condemned: make(map[uint64]bool)}
+	if !cfg.Node.IsZero() {
+		g.origins, g.guests = make(map[uint64]cairn.NodeID), newGuests()
+		g.links = link.New(link.Config{Peers: cfg.Peers, Path: pathPrefix + "raft", Sign: g.signStream, Logger: cfg.Logger, Lost: g.lost})
+	}
 	g.ticker.Go(g.tick)
 	g.SetHomes(homes)
 	if err := g.keepOnce(); err != nil {
@@ -71,6 +90,8 @@ func (g *Group) tick() {
 			for _, v := range *g.voters.Load() {
 				v.in.put(event{tick: true})
 			}
+			g.walks.sweep(false)
+			g.endMisled()
 		}
 	}
 }
@@ -87,6 +108,11 @@ func (g *Group) Close() error {
 	g.changed()
 	close(g.stopTick)
 	g.ticker.Wait()
+	if g.links != nil {
+		g.links.Close()
+		g.guests.close()
+	}
+	g.walks.sweep(true)
 	g.seeders.Wait() // seconds at most: a seed is a copy of metadata
 	g.keep.Lock()
 	defer g.keep.Unlock()
@@ -139,14 +165,36 @@ func (g *Group) isClosed() bool {
 	return g.closed
 }
 
-// send delivers a message to a voter of this process, or loses it: raft asks again. Entries go by reference; the slice
-// around them is copied, since the receiver appends to it.
+// send delivers a message to a voter, or loses it: raft asks again. Inside this process entries go by reference; the
+// slice around them is copied, since the receiver appends to it.
 func (g *Group) send(m *pb.Message) {
 	if v := g.voter(m.GetTo()); v != nil {
 		if len(m.GetEntries()) > 0 {
 			m = shallow(m)
 		}
 		v.in.put(event{msg: m})
+		return
+	}
+	if g.links == nil {
+		return
+	}
+	if node, ok := g.nodeOf(m.GetTo()); ok && node != g.cfg.Node {
+		g.links.Send(node, m)
+	}
+}
+
+// lost tells raft of a message that will not arrive.
+func (g *Group) lost(m *pb.Message) {
+	if v := g.voter(m.GetFrom()); v != nil {
+		v.in.put(event{do: func(rn *raft.RawNode) { rn.ReportUnreachable(m.GetTo()) }})
+	}
+}
+
+// signStream says for which group a stream of messages is.
+func (g *Group) signStream(h http.Header) {
+	g.sign(h)
+	if id := g.id.Load(); id != nil {
+		h.Set(groupHeader, *id)
 	}
 }
 
@@ -214,14 +262,19 @@ func (g *Group) confirm(v *voter, term uint64) bool {
 
 // View is a voter's state for reading. Close it soon: it keeps the voter's files open.
 type View struct {
-	// Index is the log index that the state holds at least: what Batch.ReadIndex wants.
+	// Index is the log index that the state holds at least: what Batch.ReadIndex wants. On a node without a voter it is set
+	// by the first read, or by Settle.
 	Index uint64
 	v     *voter
+	far   *farView // instead of v: a voter on another node
 }
 
 // View returns a state that holds everything that was acknowledged before the call (linearizable).
 // Errors: ErrQuorum, ErrCanceled, ErrUnavailable.
 func (g *Group) View(ctx context.Context) (*View, error) {
+	if g.links != nil {
+		return g.viewAmong(ctx)
+	}
 	for {
 		v, term, err := g.leader(ctx)
 		if err != nil {
@@ -232,6 +285,29 @@ func (g *Group) View(ctx context.Context) (*View, error) {
 				return &View{Index: v.applied.Load(), v: v}, nil
 			}
 			v.release()
+		}
+		if err := g.unconfirmed(ctx); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// viewAmong is View on a node among others: by the voter that runs here, else at another node.
+func (g *Group) viewAmong(ctx context.Context) (*View, error) {
+	for began := time.Now(); ; {
+		w, err := g.viewHere(ctx, 0)
+		if errors.Is(err, errNoVoter) {
+			w, err = g.farViewOf(ctx)
+		}
+		switch {
+		case err == nil:
+			return w, nil
+		case ctx.Err() != nil:
+			return nil, fmt.Errorf("no quorum: %w: %w", ctx.Err(), cairn.ErrCanceled)
+		case g.isClosed():
+			return nil, errClosed
+		case time.Since(began) > leaderPatience:
+			return nil, fmt.Errorf("no read is confirmed for %v: %w: %w: %w", leaderPatience, err, cairn.ErrQuorum, cairn.ErrUnavailable)
 		}
 		if err := g.unconfirmed(ctx); err != nil {
 			return nil, err
@@ -250,14 +326,18 @@ func (g *Group) unconfirmed(ctx context.Context) error {
 }
 
 // Latest returns the leader's state without asking whether it still leads: for decisions whose batch checks all they read.
+// On a node that does not carry the leader it is View.
 func (g *Group) Latest(ctx context.Context) (*View, error) {
 	for {
-		v, _, err := g.leader(ctx)
+		r, err := g.route(ctx)
 		if err != nil {
 			return nil, err
 		}
-		if v.acquire() {
-			return &View{Index: v.applied.Load(), v: v}, nil
+		if r.v == nil {
+			return g.View(ctx)
+		}
+		if r.v.acquire() {
+			return &View{Index: r.v.applied.Load(), v: r.v}, nil
 		}
 		if err := g.unconfirmed(ctx); err != nil {
 			return nil, err
@@ -276,41 +356,63 @@ type Outcome struct {
 // was done). ErrOverloaded: too much waits. ErrCanceled, ErrQuorum, ErrUnavailable: the outcome is unknown; committing
 // again with the same RequestID is safe.
 func (g *Group) Commit(ctx context.Context, b *Batch) (Outcome, error) {
-	size := int64(len(b.ops) + len(b.Result) + 64)
-	if size > MaxBatchBytes {
-		return Outcome{}, fmt.Errorf("batch of %d bytes: %w", size, cairn.ErrTooLarge)
+	release, err := g.enqueue(b)
+	if err != nil {
+		return Outcome{}, err
 	}
-	if g.queued.Add(size) > g.cfg.QueueBytes+size {
-		g.queued.Add(-size)
-		return Outcome{}, fmt.Errorf("proposals wait: %w", cairn.ErrOverloaded)
-	}
-	defer g.queued.Add(-size)
+	defer release()
 	for {
-		v, _, err := g.leader(ctx)
+		r, err := g.route(ctx)
 		if err != nil {
 			return Outcome{}, err
 		}
-		p := &proposal{batch: b, done: make(chan outcome, 1)}
-		if !v.in.put(event{prop: p}) {
-			p.done <- outcome{err: errNotLeader}
+		var o Outcome
+		if r.v != nil {
+			o, err = r.v.commit(ctx, b)
+		} else {
+			o, err = g.commitAt(ctx, r, b)
 		}
-		select {
-		case o := <-p.done:
-			switch {
-			case o.err == nil:
-				return Outcome{Index: o.index, Repeat: o.repeat, Result: o.result}, nil
-			case errors.Is(o.err, errUnknown) && b.RequestID == 0:
-				return Outcome{}, fmt.Errorf("%w: %w", o.err, cairn.ErrUnavailable)
-			case !errors.Is(o.err, errUnknown) && !errors.Is(o.err, errNotLeader):
-				return Outcome{}, o.err
-			}
-			// The next leader knows the request if it reached the log; if not, it can never come back.
-		case <-ctx.Done():
-			return Outcome{}, fmt.Errorf("%w: %w: %w", errUnknown, ctx.Err(), cairn.ErrCanceled)
+		switch {
+		case err == nil:
+			return o, nil
+		case ctx.Err() != nil:
+			return o, err
+		case errors.Is(err, errUnknown) && b.RequestID == 0:
+			return o, fmt.Errorf("%w: %w", err, cairn.ErrUnavailable)
+		case !errors.Is(err, errUnknown) && !errors.Is(err, errNotLeader):
+			return o, err
 		}
+		// The next leader knows the request if it reached the log; if not, it can never come back.
 		if err := g.unconfirmed(ctx); err != nil {
 			return Outcome{}, err
 		}
+	}
+}
+
+// enqueue takes a batch into the count of what waits.
+func (g *Group) enqueue(b *Batch) (release func(), err error) {
+	size := int64(len(b.ops) + len(b.Result) + 64)
+	if size > MaxBatchBytes {
+		return nil, fmt.Errorf("batch of %d bytes: %w", size, cairn.ErrTooLarge)
+	}
+	if g.queued.Add(size) > g.cfg.QueueBytes+size {
+		g.queued.Add(-size)
+		return nil, fmt.Errorf("proposals wait: %w", cairn.ErrOverloaded)
+	}
+	return func() { g.queued.Add(-size) }, nil
+}
+
+// commit proposes a batch to the voter that leads. Errors: errNotLeader (it did not reach the log), errUnknown, ErrConflict.
+func (v *voter) commit(ctx context.Context, b *Batch) (Outcome, error) {
+	p := &proposal{batch: b, done: make(chan outcome, 1)}
+	if !v.in.put(event{prop: p}) {
+		return Outcome{}, errNotLeader
+	}
+	select {
+	case o := <-p.done:
+		return Outcome{Index: o.index, Repeat: o.repeat, Result: o.result}, o.err
+	case <-ctx.Done():
+		return Outcome{}, fmt.Errorf("%w: %w: %w", errUnknown, ctx.Err(), cairn.ErrCanceled)
 	}
 }
 

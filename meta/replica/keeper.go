@@ -102,7 +102,7 @@ func (g *Group) keepOnce() error {
 // nobody has to wait for a timeout.
 func (g *Group) headless(changed bool) {
 	k := &g.keeping
-	if v, _ := g.leaderNow(); v != nil {
+	if v, _ := g.leaderNow(); v != nil || g.links != nil && g.follower() != nil {
 		k.headless = time.Time{}
 		return
 	}
@@ -178,7 +178,7 @@ func (g *Group) longest(doubtful bool) (best *voter) {
 func (g *Group) campaign(v *voter) {
 	for _, o := range *g.voters.Load() {
 		o.call(func(rn *raft.RawNode) {
-			if id := rn.BasicStatus().Lead; id != raft.None && g.voter(id) == nil {
+			if id := rn.BasicStatus().Lead; id != raft.None && g.lostHere(id) {
 				_ = rn.ForgetLeader() // always accepted from a follower
 			}
 		})
@@ -188,6 +188,12 @@ func (g *Group) campaign(v *voter) {
 			_ = rn.Campaign() // refused when it is no member (yet): then another's timeout decides
 		}
 	})
+}
+
+// lostHere tells that a voter does not run, as far as this process can tell: one on another node may.
+func (g *Group) lostHere(id uint64) bool {
+	n, known := g.nodeOf(id)
+	return g.voter(id) == nil && (!known || n == g.cfg.Node)
 }
 
 // stopLost ends voters that failed, and those whose home is gone or is another directory now.
@@ -308,6 +314,7 @@ func (g *Group) findGroup(homes []Home) error {
 	if g.keeping.groupID == "" {
 		return nil
 	}
+	g.id.Store(new(g.keeping.groupID))
 	for _, h := range homes {
 		if !h.Usable || g.keeping.marked[h] {
 			continue
@@ -336,7 +343,7 @@ func newVoterID() uint64 { return rand.Uint64()>>11 | 1 }
 // a crash before the first mark leaves nothing that matters, and after it all voters are there.
 func (g *Group) bootstrap(homes []Home) error {
 	usable := slices.DeleteFunc(slices.Clone(homes), func(h Home) bool { return !h.Usable })
-	if g.cfg.MustExist || len(usable) == 0 || len(usable) < len(homes) {
+	if g.cfg.MustExist || len(g.cfg.Seeds) > 0 || len(usable) == 0 || len(usable) < len(homes) {
 		return nil
 	}
 	if g.keeping.groupID != "" {
@@ -351,10 +358,17 @@ func (g *Group) bootstrap(homes []Home) error {
 	for i := range ids {
 		ids[i] = newVoterID()
 	}
+	var table *members
+	if !g.cfg.Node.IsZero() {
+		table = (*members)(nil).clone()
+		for i, id := range ids {
+			table.Voters[voterName(id)] = place{g.cfg.Node, usable[i].Drive}
+		}
+	}
 	for i, id := range ids {
 		f := voterFile{Format: fileFormat, Cluster: g.cfg.Cluster, Group: groupID, Voter: voterName(id)}
 		err := g.makeVoter(usable[i], f, firstPosition, func(dir string) error {
-			return createState(&g.cfg, g.shared, dir, firstPosition, votersConf(ids))
+			return createState(&g.cfg, g.shared, dir, firstPosition, votersConf(ids), table)
 		})
 		if err != nil {
 			return &cairn.Error{Op: "meta.bootstrap", Subject: usable[i].Dir, Err: err}

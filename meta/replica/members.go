@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"time"
@@ -32,7 +33,7 @@ const caughtUp = 256
 // takeRoster asks the leader; nil when there is none, or when members are changing.
 func (g *Group) takeRoster() *roster {
 	lead, term := g.leaderNow()
-	if lead == nil || !g.confirm(lead, term) {
+	if lead == nil || !g.confirm(lead, term) && (g.links == nil || lead.readIndex(context.Background(), readPatience) != nil) {
 		return nil
 	}
 	r := &roster{lead: lead, conf: lead.conf.Load(), applied: lead.applied.Load(), match: make(map[uint64]uint64), running: *g.voters.Load()}
@@ -50,7 +51,7 @@ func (g *Group) takeRoster() *roster {
 	}
 	for _, id := range r.conf.GetVoters() {
 		if v := r.running[id]; v == nil {
-			if g.deadLongEnough(id) {
+			if g.lostHere(id) && g.deadLongEnough(id) {
 				r.dead = append(r.dead, id)
 			}
 		} else {
@@ -59,7 +60,7 @@ func (g *Group) takeRoster() *roster {
 	}
 	for _, id := range r.conf.GetLearners() {
 		switch v := r.running[id]; {
-		case v == nil:
+		case v == nil && g.lostHere(id):
 			r.deadTeam = append(r.deadTeam, id)
 		case r.match[id]+caughtUp >= r.last:
 			r.ready = append(r.ready, id)

@@ -136,9 +136,5 @@ func (c Config) withDefaults() (Config, error) {
 		return c, &cairn.Error{Op: "meta.open", Subject: c.Node.String(),
 			Err: fmt.Errorf("a node among others needs Node, Peers and Caller: %w", cairn.ErrInvalid)}
 	}
-	if len(c.Seeds) > 0 {
-		return c, &cairn.Error{Op: "meta.open", Subject: c.Node.String(),
-			Err: fmt.Errorf("metadata of another node cannot be joined yet: %w", cairn.ErrInvalid)}
-	}
 	return c, nil
 }

@@ -2,6 +2,7 @@ package replica
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime"
@@ -38,6 +39,8 @@ type state struct {
 	fuse *fuse
 	conf *pb.ConfState
 	at   position
+	// table is the row of members as the state was opened; nil if it has none.
+	table *members
 }
 
 // position is a place in the log.
@@ -94,8 +97,8 @@ func stateOptions(cfg *Config, sh *shared, fail func(error)) *pebble.Options {
 	return o
 }
 
-// createState makes an empty state that stands at pos.
-func createState(cfg *Config, sh *shared, dir string, pos position, conf *pb.ConfState) error {
+// createState makes an empty state that stands at pos; table may be nil.
+func createState(cfg *Config, sh *shared, dir string, pos position, conf *pb.ConfState, table *members) error {
 	f := newFuse()
 	o := stateOptions(cfg, sh, f.blow)
 	o.ErrorIfExists = true
@@ -105,6 +108,9 @@ func createState(cfg *Config, sh *shared, dir string, pos position, conf *pb.Con
 			return err
 		}
 		err = db.Set(appliedKey, encodeApplied(pos, conf), pebble.NoSync)
+		if err == nil && table != nil {
+			err = db.Set(membersKey, table.encode(), pebble.NoSync)
+		}
 		if err == nil {
 			err = db.Flush()
 		}
@@ -133,6 +139,9 @@ func openState(cfg *Config, sh *shared, dir string, fail func(error)) (*state, e
 			s.at, s.conf, err = decodeApplied(row)
 			closer.Close()
 		}
+		if err == nil {
+			s.table, err = readMembers(db)
+		}
 		if err != nil {
 			db.Close() // it is given up because of this error
 			return fmt.Errorf("applied row: %w: %w", err, cairn.ErrCorrupt)
@@ -141,6 +150,19 @@ func openState(cfg *Config, sh *shared, dir string, fail func(error)) (*state, e
 		return nil
 	})
 	return s, err
+}
+
+// readMembers reads the row of members; nil if there is none.
+func readMembers(db *pebble.DB) (*members, error) {
+	row, closer, err := db.Get(membersKey)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer closer.Close()
+	return decodeMembers(row)
 }
 
 // close closes the store, or abandons it.

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"bytes"
 	"fmt"
 	"time"
 
@@ -117,6 +118,7 @@ type applying struct {
 	batch *pebble.Batch
 	conf  *pb.ConfState
 	at    position
+	table *members // set when the batch changes it
 }
 
 func (a *applying) commit() error {
@@ -127,6 +129,11 @@ func (a *applying) commit() error {
 		return err
 	}
 	a.v.applied.Store(a.at.index)
+	if a.table != nil {
+		a.v.group.learnMembers(a.at.index, a.table)
+		a.table = nil
+		a.v.group.changed()
+	}
 	return a.batch.Close()
 }
 
@@ -161,6 +168,13 @@ func (a *applying) ops(ops []byte) error {
 	return decodeOps(ops, func(kind opKind, key, value []byte) error {
 		switch kind {
 		case opPut:
+			if bytes.Equal(key, membersKey) {
+				table, err := decodeMembers(value)
+				if err != nil {
+					return err
+				}
+				a.table = table
+			}
 			return a.batch.Set(key, value, nil)
 		case opDelete:
 			return a.batch.Delete(key, nil)
@@ -197,6 +211,7 @@ func (v *voter) finish(at position) {
 	}
 	done := v.pending[:n:n]
 	v.pending = v.pending[n:]
+	v.releaseReads(at.index)
 	v.pendMu.Unlock()
 	for _, e := range done {
 		for _, p := range e.props {

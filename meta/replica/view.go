@@ -19,6 +19,11 @@ func (w *View) Close() {
 
 // Get appends the value of key to buf; found is false if there is none.
 func (w *View) Get(key, buf []byte) (value []byte, found bool, err error) {
+	if w.far != nil {
+		value, found, err = w.far.get(key, buf)
+		w.Index = w.far.index
+		return value, found, err
+	}
 	err = guard(func() error {
 		row, closer, err := w.v.st.db.Get(key)
 		if errors.Is(err, pebble.ErrNotFound) {
@@ -51,32 +56,63 @@ func (w *View) check(err error) error {
 }
 
 // Cursor walks keys in order. Its slices are valid until it moves.
-type Cursor struct{ it *pebble.Iterator }
+type Cursor struct {
+	it  *pebble.Iterator
+	far *farCursor // instead of it, on another node
+}
 
 // SeekGE moves to the first key that is not before key.
-func (c Cursor) SeekGE(key []byte) bool { return c.it.SeekGE(key) }
+func (c Cursor) SeekGE(key []byte) bool {
+	if c.far != nil {
+		return c.far.seek(key)
+	}
+	return c.it.SeekGE(key)
+}
 
 // Next moves to the next key.
-func (c Cursor) Next() bool { return c.it.Next() }
+func (c Cursor) Next() bool {
+	if c.far != nil {
+		return c.far.next()
+	}
+	return c.it.Next()
+}
 
 // Valid tells whether the cursor stands on a key.
-func (c Cursor) Valid() bool { return c.it.Valid() }
+func (c Cursor) Valid() bool {
+	if c.far != nil {
+		return c.far.valid
+	}
+	return c.it.Valid()
+}
 
 // Key returns the key.
-func (c Cursor) Key() []byte { return c.it.Key() }
+func (c Cursor) Key() []byte {
+	if c.far != nil {
+		return c.far.key
+	}
+	return c.it.Key()
+}
 
 // Value returns the row.
-func (c Cursor) Value() ([]byte, error) { return c.it.ValueAndErr() }
+func (c Cursor) Value() ([]byte, error) {
+	if c.far != nil {
+		return c.far.value, c.far.err
+	}
+	return c.it.ValueAndErr()
+}
 
 // Walk calls f with a cursor over [from, to) that stands on the first key and shows one moment's state.
 func (w *View) Walk(from, to []byte, f func(c Cursor) error) error {
+	if w.far != nil {
+		return w.walkFar(from, to, f)
+	}
 	return w.check(guard(func() error {
 		it, err := w.v.st.db.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: to})
 		if err != nil {
 			return err
 		}
 		it.First()
-		err = f(Cursor{it})
+		err = f(Cursor{it: it})
 		if e := it.Error(); e != nil {
 			err = e
 		}
@@ -85,4 +121,28 @@ func (w *View) Walk(from, to []byte, f func(c Cursor) error) error {
 		}
 		return err
 	}))
+}
+
+func (w *View) walkFar(from, to []byte, f func(c Cursor) error) error {
+	c := &farCursor{far: w.far, req: walkRequest{from: from, to: to}}
+	c.fetch(from)
+	w.Index = w.far.index
+	defer c.close()
+	if c.err != nil {
+		return c.err
+	}
+	err := f(Cursor{far: c})
+	if c.err != nil {
+		return c.err
+	}
+	return err
+}
+
+// Settle fixes the state that the view reads, if no read has done so: then Index is set.
+func (w *View) Settle() error {
+	if w.far == nil || w.far.index != 0 {
+		return nil
+	}
+	_, _, err := w.Get(nil, nil)
+	return err
 }

@@ -47,6 +47,7 @@ type voter struct {
 	durable   atomic.Uint64 // applied index that the flushed state holds
 	ready     atomic.Uint64 // term in which it leads and has applied an entry of that term; 0 if none
 	leadsIn   atomic.Uint64 // term in which it was elected; 0 if it does not lead
+	leader    atomic.Uint64 // whom it follows, itself included; 0 if nobody
 	conf      atomic.Pointer[pb.ConfState]
 	syncSince atomic.Int64 // unix nanoseconds since when a log write is under way, 0 if none
 	refs      atomic.Int64 // readers of the state, and one for being open
@@ -65,15 +66,18 @@ type voter struct {
 	changed    conflicts
 	seen       seenRequests
 	transferAt time.Time
+	rounds     readRounds
 
 	pendMu  sync.Mutex
 	pending []pendingEntry // at the leader: in the log, not yet applied; in order of index
+	behind  []waitApplied  // readers that wait for the applier
 }
 
 // event is what reaches main: one of its fields is set.
 type event struct {
 	msg      *pb.Message
 	prop     *proposal
+	read     chan uint64 // has room for one
 	tick     bool
 	appended bool // the appender is done with one message
 	do       func(*raft.RawNode)
@@ -195,6 +199,7 @@ func (v *voter) main() error {
 				v.rn.Tick() // a doubtful voter's clock stands still: it does not stand for election
 			}
 		}
+		v.startReads()
 		if err := v.drainReady(); err != nil {
 			return err
 		}
@@ -211,7 +216,10 @@ func (v *voter) handle(e *event) (ticks int) {
 		v.step(e.msg)
 	case e.prop != nil:
 		v.waiting = append(v.waiting, e.prop)
+	case e.read != nil:
+		v.rounds.waiting = append(v.rounds.waiting, e.read)
 	case e.tick:
+		v.ageReads()
 		v.watchStall()
 		return 1
 	case e.appended:
@@ -249,6 +257,7 @@ func (v *voter) drainReady() error {
 		if n := len(rd.Entries); n > 0 {
 			v.lastIndex = rd.Entries[n-1].GetIndex()
 		}
+		v.endReads(rd.ReadStates)
 		if rd.SoftState != nil || !raft.IsEmptyHardState(rd.HardState) && rd.HardState.GetTerm() != v.leadTerm {
 			v.leadership()
 		}
@@ -271,6 +280,9 @@ func (v *voter) drainReady() error {
 func (v *voter) leadership() {
 	st := v.rn.BasicStatus()
 	leads := st.RaftState == raft.StateLeader
+	if v.leader.Swap(st.Lead) != st.Lead {
+		v.group.changed()
+	}
 	if leads == v.leads && (!leads || st.HardState.GetTerm() == v.leadTerm) {
 		return
 	}
@@ -326,7 +338,10 @@ func (v *voter) bestFollower() (best uint64) {
 	var match uint64
 	for id, p := range st.Progress {
 		other := v.group.voter(id)
-		if id == v.id || p.IsLearner || !p.RecentActive || other == nil || other.syncSince.Load() != 0 && time.Since(time.Unix(0, other.syncSince.Load())) > v.cfg.StallLimit {
+		if id == v.id || p.IsLearner || !p.RecentActive || v.group.lostHere(id) {
+			continue
+		}
+		if other != nil && other.syncSince.Load() != 0 && time.Since(time.Unix(0, other.syncSince.Load())) > v.cfg.StallLimit {
 			continue
 		}
 		if p.Match > match {

@@ -106,6 +106,9 @@ func (g *Group) openVoter(home Home) (*voter, error) {
 	if err := v.openStores(fs, f); err != nil {
 		return nil, &cairn.Error{Op: "meta.voter", Subject: dir, Err: err}
 	}
+	if v.st.table != nil {
+		g.learnMembers(v.st.at.index, v.st.table)
+	}
 	if err := v.start(); err != nil {
 		v.closeStores()
 		return nil, err
