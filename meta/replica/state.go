@@ -64,7 +64,11 @@ func (s *shared) close() {
 }
 
 func stateOptions(cfg *Config, sh *shared, fail func(error)) *pebble.Options {
-	lg := &pebbleLogger{log: cfg.Logger, fail: fail}
+	turns := newCompactions()
+	lg := &pebbleLogger{log: cfg.Logger, fail: func(err error) {
+		turns.end() // a store that is about to be given up begins nothing new
+		fail(err)
+	}}
 	o := &pebble.Options{
 		FS:                          stateFS{cfg.FS, lg},
 		Cache:                       sh.cache,
@@ -82,10 +86,11 @@ func stateOptions(cfg *Config, sh *shared, fail func(error)) *pebble.Options {
 		EventListener: &pebble.EventListener{
 			BackgroundError: func(err error) { lg.background(err) },
 			DataCorruption: func(info pebble.DataCorruptionInfo) {
-				fail(fmt.Errorf("state table %s: %v: %w", info.Path, info.Details, cairn.ErrCorrupt))
+				lg.fail(fmt.Errorf("state table %s: %v: %w", info.Path, info.Details, cairn.ErrCorrupt))
 			},
 		},
 	}
+	o.Experimental.CompactionScheduler = turns
 	// Values stay with their keys: separating them would save a sixth of a small put's CPU, but Pebble 2.1.7 dereferences
 	// nil on its own goroutine, and so ends the process, when a write of a value file fails (TestFaultSweep).
 	// Rows are not compressed: each voter would pay for it at every flush and compaction, 6% of a small put's CPU in all,
