@@ -138,10 +138,11 @@ func (g *Group) letDoubtfulVote() {
 	g.campaign(best)
 }
 
-// endHold lets the log go on when nobody is being seeded or catching up.
+// endHold lets the log go on when nobody is being seeded or catching up. While a change of members is under way the new
+// ones still have to take part in its end, and may need the log for that.
 func (g *Group) endHold() {
 	lead, conf := g.members()
-	if lead != nil && len(g.keeping.seeding) == 0 && len(conf.GetLearners()) == 0 && g.hold.Load() != 0 {
+	if lead != nil && len(g.keeping.seeding) == 0 && len(conf.GetLearners()) == 0 && len(conf.GetVotersOutgoing()) == 0 && g.hold.Load() != 0 {
 		for id := range *g.voters.Load() {
 			if !slices.Contains(conf.GetVoters(), id) {
 				return

@@ -27,8 +27,15 @@ type roster struct {
 	joining  int      // learners, and voters being seeded, that are on their way
 }
 
-// caughtUp is how many entries a learner may lag when it is made a voter.
-const caughtUp = 256
+// maxLag is how many entries a learner may lag when it is made a voter.
+const maxLag = 256
+
+// caughtUp tells whether a learner may vote: the leader has heard from it, and holds all that it lacks. The majority that
+// ends a change of members may need it; one that can never catch up would hold the group up for good.
+func (r *roster) caughtUp(id uint64) bool {
+	m := r.match[id]
+	return m > 0 && m+1 >= r.first && m+maxLag >= r.last
+}
 
 // takeRoster asks the leader; nil when there is none, or when members are changing.
 func (g *Group) takeRoster() *roster {
@@ -62,7 +69,7 @@ func (g *Group) takeRoster() *roster {
 		switch v := r.running[id]; {
 		case v == nil && g.lostHere(id):
 			r.deadTeam = append(r.deadTeam, id)
-		case r.match[id]+caughtUp >= r.last:
+		case r.caughtUp(id):
 			r.ready = append(r.ready, id)
 			r.joining++
 		default:
@@ -97,6 +104,9 @@ func (g *Group) reconfigure(homes []Home) error {
 	grow := max(0, wantedVoters(g.cfg.Voters, homes)-len(r.conf.GetVoters()))
 	if change := r.nextChange(grow); change != nil {
 		var err error
+		if g.hold.Load() != 0 {
+			g.holdAt.Store(time.Now().UnixNano())
+		}
 		r.lead.call(func(rn *raft.RawNode) { err = rn.ProposeConfChange(change) })
 		if err != nil {
 			g.cfg.Logger.Debug("meta members", "err", err) // refused while another change is under way
