@@ -46,6 +46,12 @@ RACE := $(if $(shell command -v gcc || command -v cc || command -v clang),-race,
 unit:
 	@test -n "$(RACE)" || echo "NOTE: no C compiler found: running the tests without the race detector"
 	$(GO) test $(RACE) -timeout 15m $(PKGS)
+	$(if $(RACE),$(MAKE) sweep)
+
+# Under the race detector the sweeps over the metadata's disk operations try one in 20; here they try every one.
+.PHONY: sweep
+sweep:
+	GOGC=400 $(GO) test -run Sweep -v -timeout 10m ./meta/replica
 
 # The real binary, without the race detector, on real directories.
 test-e2e: build

@@ -92,7 +92,7 @@ func (s *segment) create(fs vfs.FS, old string) (err error) {
 
 // fillZeros writes the file once: syncing blocks that were written before needs no change of the file's metadata.
 func fillZeros(f vfs.File, size int64) error {
-	zeros := make([]byte, 256<<10)
+	zeros := make([]byte, min(256<<10, size))
 	for off := int64(0); off < size; off += int64(len(zeros)) {
 		if _, err := f.WriteAt(zeros[:min(int64(len(zeros)), size-off)], off); err != nil {
 			return err
