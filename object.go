@@ -78,6 +78,10 @@ type Version struct {
 	Lock      Lock              `json:"lock,omitzero"`
 	// Versioned tells that the bucket keeps versions or once did: S3 then shows a null version's ID too. It is not stored.
 	Versioned bool `json:"-"`
+	// Expires is when a lifecycle rule ends the version's time as the current one, and ExpiryRule its ID; zero for never,
+	// and not stored.
+	Expires    time.Time `json:"-"`
+	ExpiryRule string    `json:"-"`
 }
 
 // Layout tells where a version's or part's bytes are: inline, or in blobs one after another.
@@ -106,6 +110,9 @@ type Upload struct {
 	Lock          Lock              `json:"lock,omitzero"`
 	ChecksumAlgo  ChecksumAlgo      `json:"checksum_algorithm,omitempty"`
 	ChecksumWhole bool              `json:"checksum_full_object,omitempty"` // FULL_OBJECT rather than COMPOSITE
+	// Expires is when a lifecycle rule, ExpiryRule, aborts the upload; zero for never. Known when it is created, not stored.
+	Expires    time.Time `json:"-"`
+	ExpiryRule string    `json:"-"`
 }
 
 // Part is one numbered piece of an upload.

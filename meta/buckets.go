@@ -124,6 +124,9 @@ func (s *Store) UpdateBucket(ctx context.Context, name string, change func(*cair
 		if err := checkLock(&before, &b); err != nil {
 			return err
 		}
+		if err := t.rulesChanged(&before, &b); err != nil {
+			return err
+		}
 		t.batch.Put(keyName(famBucket, name), encodeBucket(&b))
 		return nil
 	})
@@ -153,6 +156,7 @@ func (s *Store) DeleteBucket(ctx context.Context, name string) error {
 			}
 		}
 		t.batch.Delete(keyName(famBucket, name))
+		t.batch.Delete(key1(famReindex, b.ID))
 		t.batch.Delete(stats)
 		return nil
 	})

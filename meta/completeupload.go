@@ -101,8 +101,7 @@ func (t *txn) complete(b cairn.Bucket, u cairn.Upload, r *CompleteUpload) (v cai
 		return v, err
 	}
 	obj.done()
-	t.closeUpload(b, u, stored)
-	return v, nil
+	return v, t.closeUpload(b, u, stored)
 }
 
 // choose returns the stored parts that the client named.

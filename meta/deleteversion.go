@@ -79,6 +79,7 @@ func (o *object) hide() (Deleted, error) {
 	}
 	o.versions++
 	o.done()
+	o.putDue(o.rules.MarkerExpiry(o.key, m.v.Modified), dueKey)
 	return Deleted{Found: true, ID: m.v.ID, Null: m.v.Null, DeleteMarker: true}, nil
 }
 
@@ -104,6 +105,7 @@ func (o *object) deleteByID(r *DeleteVersion) (Deleted, error) {
 			return Deleted{}, err
 		}
 		if o.current == nil {
+			o.lookAgain() // a delete marker may be alone now
 			err = o.promote(target.v.ID)
 		}
 	}

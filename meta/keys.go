@@ -32,6 +32,8 @@ const (
 	famConfig   = 'c' // name → bytes
 	famCounter  = 'C' // name → number
 	famLease    = 'L' // first blob ID → lease
+	famDue      = 'e' // time, bucket ID, escaped key, kind → bucket's name: see lifecycle.go
+	famReindex  = 'x' // bucket ID → job that makes due rows of what is there
 )
 
 func appendID(b []byte, id uint64) []byte { return binary.BigEndian.AppendUint64(b, id) }

@@ -6,6 +6,7 @@ import (
 	"unicode/utf8"
 
 	"cairn"
+	"cairn/lifecycle"
 	"cairn/meta/replica"
 )
 
@@ -30,6 +31,7 @@ type object struct {
 	current *versionRow // nil: there is none, or a delete marker is newest
 	row     []byte      // of current, as stored
 	newest  cairn.VersionID
+	rules   *lifecycle.Config
 	bypass  bool // whoever removes a version may lift a GOVERNANCE retention
 	// Differences for the statistics.
 	objects, versions, bytes int64
@@ -37,7 +39,11 @@ type object struct {
 
 // object reads a key's current version and makes the change conflict with all others of the key.
 func (t *txn) object(b cairn.Bucket, key string) (*object, error) {
-	o := &object{t: t, bucket: b, key: key}
+	rules, err := t.rules.of(&b)
+	if err != nil {
+		return nil, err
+	}
+	o := &object{t: t, bucket: b, key: key, rules: rules}
 	cur := objectKey(famCurrent, b.ID, key)
 	row, found, err := t.get(cur)
 	if err != nil {
@@ -111,7 +117,13 @@ func (o *object) put(v *cairn.Version, upload string) error {
 	o.objects++
 	o.versions++
 	o.bytes += v.Size
-	return nil
+	if o.rules == nil {
+		return nil
+	}
+	if err := o.schedule(&r); err != nil {
+		return err
+	}
+	return o.t.rules.setExpiry(&o.bucket, v)
 }
 
 // makeRoom takes the current version out of its place: it is removed if the newcomer (null or not) replaces it, and else
@@ -137,7 +149,24 @@ func (o *object) makeRoom(null bool) error {
 		o.t.batch.Delete(objectKey(famCurrent, o.bucket.ID, o.key))
 		o.objects--
 	}
-	return nil
+	return o.succeeded()
+}
+
+// succeeded has the lifecycle rules know that the newest version so far is so no more.
+func (o *object) succeeded() error {
+	switch {
+	case o.rules == nil || o.newest == 0:
+		return nil
+	case o.current == nil:
+		o.succeed(&lifecycle.Version{Marker: true})
+		return nil
+	}
+	f, err := o.current.facts()
+	if err != nil {
+		return err
+	}
+	o.succeed(&f)
+	return o.unschedule(o.current)
 }
 
 // olderNull returns the null version among the older ones, if a null newcomer is to replace it.
@@ -207,6 +236,9 @@ func (o *object) removeCurrent() error {
 	}
 	o.t.batch.Delete(objectKey(famCurrent, o.bucket.ID, o.key))
 	o.objects--
+	if err := o.unschedule(o.current); err != nil {
+		return err
+	}
 	return o.release(o.current)
 }
 
@@ -256,7 +288,7 @@ func (o *object) promote(but cairn.VersionID) error {
 	}
 	o.t.batch.Put(objectKey(famCurrent, o.bucket.ID, o.key), r.encode())
 	o.objects++
-	return nil
+	return o.schedule(r)
 }
 
 // readDetail decodes a row's detail into v, from its pages if it has any. A page may be gone because the version was

@@ -68,6 +68,7 @@ type Store struct {
 	cfg    Config
 	groups *ranges
 	locks  keyLocks
+	rules  ruleCache
 }
 
 // Open starts the voters that the homes hold, or begins anew if no home has ever carried metadata (unless MustExist). It

@@ -20,6 +20,7 @@ type txn struct {
 	batch *replica.Batch
 	now   time.Time
 	blobs map[cairn.BlobRef]*blobChange
+	rules *ruleCache
 }
 
 // get reads a row on which the decision rests.
@@ -53,7 +54,7 @@ func (s *Store) attempt(ctx context.Context, g *replica.Group, requestID uint64,
 	if err != nil {
 		return replica.Outcome{}, err
 	}
-	t := &txn{view: view, batch: &replica.Batch{RequestID: requestID}, now: time.Now().UTC()}
+	t := &txn{view: view, batch: &replica.Batch{RequestID: requestID}, now: time.Now().UTC(), rules: &s.rules}
 	index := view.Index // what is read later is of this state or of a later one
 	err = decide(t)
 	if err == nil {

@@ -62,11 +62,17 @@ func (o *object) update(r *UpdateVersion) (v cairn.Version, err error) {
 		return v, ErrNoLock
 	}
 	v.Versioned = o.bucket.Version != cairn.VersioningOff
+	if isCurrent {
+		if err := o.unschedule(target); err != nil {
+			return v, err
+		}
+	}
 	target.v.Lock, target.tags = v.Lock, encodeTags(v.Tags)
 	key := objectKey(famCurrent, o.bucket.ID, o.key)
 	if !isCurrent {
 		key = olderKey(o.bucket.ID, o.key, target.v.ID)
 	}
+	o.lookAgain()
 	o.t.batch.Put(key, target.encode())
 	o.done()
 	return v, nil

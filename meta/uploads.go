@@ -59,6 +59,13 @@ func (s *Store) CreateUpload(ctx context.Context, u cairn.Upload) (cairn.Upload,
 		u.Created, u.ID = t.now, newUploadID(t.now)
 		t.batch.Put(uploadKey(b.ID, u.Key, u.ID), encodeUpload(&u))
 		t.batch.Put(ageKey(u.Created.UnixNano(), b.ID, u.Key, u.ID), []byte(b.Name))
+		rules, err := t.rules.of(&b)
+		if err != nil {
+			return err
+		}
+		if u.Expires, u.ExpiryRule = rules.AbortDue(u.Key, u.Created); !u.Expires.IsZero() {
+			t.batch.Put(dueRow(u.Expires, b.ID, u.Key, dueUpload, u.ID), []byte(b.Name))
+		}
 		t.count(b.ID, 0, 0, 0, 1)
 		return nil
 	})
@@ -68,7 +75,12 @@ func (s *Store) CreateUpload(ctx context.Context, u cairn.Upload) (cairn.Upload,
 // Upload returns an open upload. Errors: ErrNotFound (*BucketError, *UploadError).
 func (s *Store) Upload(ctx context.Context, bucket, key, id string) (u cairn.Upload, err error) {
 	err = s.read(ctx, s.groups.of(0, key), func(w *replica.View) error {
-		_, u, err = readUpload(w, bucket, key, id)
+		var b cairn.Bucket
+		if b, u, err = readUpload(w, bucket, key, id); err != nil {
+			return err
+		}
+		rules, err := s.rules.of(&b)
+		u.Expires, u.ExpiryRule = rules.AbortDue(key, u.Created)
 		return err
 	})
 	return u, fail("meta.upload", bucket+"/"+key, err)
@@ -201,25 +213,37 @@ func (s *Store) AbortUpload(ctx context.Context, bucket, key, id string) error {
 		if err != nil {
 			return err
 		}
-		parts, err := t.parts(b, id)
-		if err != nil {
-			return err
-		}
-		for i := range parts {
-			t.unlink(parts[i].Layout.Blobs)
-		}
-		t.closeUpload(b, u, parts)
-		return nil
+		return t.abort(b, u)
 	})
 	return fail("meta.abort upload", bucket+"/"+key, err)
 }
 
+// abort ends an upload and releases its parts.
+func (t *txn) abort(b cairn.Bucket, u cairn.Upload) error {
+	parts, err := t.parts(b, u.ID)
+	if err != nil {
+		return err
+	}
+	for i := range parts {
+		t.unlink(parts[i].Layout.Blobs)
+	}
+	return t.closeUpload(b, u, parts)
+}
+
 // closeUpload removes an upload's rows.
-func (t *txn) closeUpload(b cairn.Bucket, u cairn.Upload, parts []cairn.Part) {
+func (t *txn) closeUpload(b cairn.Bucket, u cairn.Upload, parts []cairn.Part) error {
 	t.batch.Delete(uploadKey(b.ID, u.Key, u.ID))
 	t.batch.Delete(ageKey(u.Created.UnixNano(), b.ID, u.Key, u.ID))
 	for _, p := range parts {
 		t.batch.Delete(partKey(b.ID, u.ID, p.Number))
 	}
 	t.count(b.ID, 0, 0, 0, -1)
+	rules, err := t.rules.of(&b)
+	if err != nil {
+		return err
+	}
+	if due, _ := rules.AbortDue(u.Key, u.Created); !due.IsZero() {
+		t.batch.Delete(dueRow(due, b.ID, u.Key, dueUpload, u.ID))
+	}
+	return nil
 }

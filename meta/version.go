@@ -25,6 +25,9 @@ func (s *Store) Version(ctx context.Context, ref VersionRef) (v cairn.Version, e
 			}
 			v, err = wholeVersion(w, b.ID, ref.Key, r)
 			v.Versioned = b.Version != cairn.VersioningOff
+			if ref.ID == 0 && !ref.Null && err == nil {
+				err = s.rules.setExpiry(&b, &v)
+			}
 			return err
 		})
 		if !errors.Is(err, errVanished) {

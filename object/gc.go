@@ -25,13 +25,14 @@ const (
 	staleBatch    = 100
 )
 
-// Run does the background work until ctx ends: it deletes the shards of released blobs, aborts stale uploads, and keeps the
+// Run does the background work until ctx ends: it deletes the shards of released blobs, aborts stale uploads, runs lifecycle rules, and keeps the
 // MD5 lanes. One store of a process runs it, once at a time. It returns ctx's error after all of its work has stopped.
 func (s *Store) Run(ctx context.Context) error {
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { s.hashers.lanes.run(gctx); return nil })
 	g.Go(func() error { s.collect(cairn.Background(gctx)); return nil })
 	g.Go(func() error { s.expire(cairn.Background(gctx)); return nil })
+	g.Go(func() error { s.runLifecycle(cairn.Background(gctx)); return nil })
 	g.Wait()
 	return ctx.Err()
 }

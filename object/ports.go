@@ -42,6 +42,11 @@ type Meta interface {
 	// StaleUploads returns up to max uploads, of any bucket, that were created before t.
 	StaleUploads(ctx context.Context, t time.Time, max int) ([]cairn.Upload, error)
 
+	// ExpireDue lets lifecycle rules act on at most max due rows; Due is 0 when nothing more is due.
+	ExpireDue(ctx context.Context, now time.Time, max int) (meta.Expired, error)
+	// Reindex carries the jobs on that changed lifecycle rules leave, by at most max rows; false when none is left.
+	Reindex(ctx context.Context, max int) (more bool, err error)
+
 	// Garbage returns up to max outbox rows after the given blob, released before t.
 	Garbage(ctx context.Context, after cairn.BlobRef, before time.Time, max int) ([]meta.Garbage, error)
 	// ClearGarbage removes outbox rows whose shards are gone.

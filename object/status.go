@@ -11,6 +11,7 @@ type counters struct {
 	unknownCommits                         atomic.Int64
 	gcBlobs, gcBytes, gcErrors, gcDeferred atomic.Int64
 	expired                                atomic.Int64
+	hidden, removed, aborted, reindexed    atomic.Int64
 }
 
 // Status is a snapshot of what a store did since its start, for metrics and dashboard.
@@ -36,6 +37,13 @@ type Status struct {
 	GCDeferred     int64 `json:"gc_deferred"`
 	ExpiredUploads int64 `json:"expired_uploads"`
 	PinnedBlobs    int   `json:"pinned_blobs"` // being read now
+
+	// What lifecycle rules did: current versions hidden behind delete markers, versions and markers removed, uploads
+	// aborted, and pages of buckets gone through after their rules had changed.
+	LifecycleHidden    int64 `json:"lifecycle_hidden"`
+	LifecycleRemoved   int64 `json:"lifecycle_removed"`
+	LifecycleAborted   int64 `json:"lifecycle_aborted"`
+	LifecycleReindexed int64 `json:"lifecycle_reindexed_pages"`
 }
 
 // Status returns the counters now. They are read one by one, not at one instant.
@@ -48,5 +56,7 @@ func (s *Store) Status() Status {
 		DigestErrors: c.digestErrors.Load(), Discarded: c.discarded.Load(), UnknownCommits: c.unknownCommits.Load(),
 		GCBlobs: c.gcBlobs.Load(), GCBytes: c.gcBytes.Load(), GCErrors: c.gcErrors.Load(), GCDeferred: c.gcDeferred.Load(),
 		ExpiredUploads: c.expired.Load(), PinnedBlobs: s.pins.count(),
+		LifecycleHidden: c.hidden.Load(), LifecycleRemoved: c.removed.Load(), LifecycleAborted: c.aborted.Load(),
+		LifecycleReindexed: c.reindexed.Load(),
 	}
 }

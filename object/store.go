@@ -37,6 +37,8 @@ type Config struct {
 	InlineMax int64
 	// StaleUploads is the age at which an upload that was never completed is aborted. Default 7 days.
 	StaleUploads time.Duration
+	// LifecycleInterval is the pause between looks for what lifecycle rules make due. Default 1 minute.
+	LifecycleInterval time.Duration
 	// GCInterval is the pause between looks at the garbage outbox. Default 1 s.
 	GCInterval time.Duration
 	// GCMinAge is how long a released blob stays before its shards are deleted. Default 5 s.
@@ -69,6 +71,7 @@ func (c *Config) setDefaults() error {
 		fallback time.Duration
 	}{
 		{&c.StaleUploads, 7 * 24 * time.Hour},
+		{&c.LifecycleInterval, time.Minute},
 		{&c.GCInterval, time.Second},
 		{&c.GCMinAge, 5 * time.Second},
 	} {

@@ -28,8 +28,6 @@ func bucketAbsences() []absence {
 		{query: "policyStatus", name: "BucketPolicyStatus", get: noPolicy},
 		{query: "policy", name: "BucketPolicy", get: noPolicy},
 		{query: "cors", name: "BucketCors", get: missing("NoSuchCORSConfiguration", "The CORS configuration does not exist")},
-		{query: "lifecycle", name: "BucketLifecycleConfiguration",
-			get: missing("NoSuchLifecycleConfiguration", "The lifecycle configuration does not exist")},
 		{query: "website", name: "BucketWebsite",
 			get: missing("NoSuchWebsiteConfiguration", "The specified bucket does not have a website configuration")},
 		{query: "encryption", name: "BucketEncryption", get: missing("ServerSideEncryptionConfigurationNotFoundError",

@@ -74,6 +74,7 @@ func (c *call) describe(v *cairn.Version) {
 	if v.Lock != (cairn.Lock{}) {
 		c.setLock(v)
 	}
+	c.setExpiry(v)
 	if len(v.Tags) > 0 {
 		c.set("X-Amz-Tagging-Count", strconv.Itoa(len(v.Tags)))
 	}

@@ -29,6 +29,7 @@ func (c *call) createUpload() error {
 		c.set("X-Amz-Checksum-Algorithm", string(u.ChecksumAlgo))
 		c.set("X-Amz-Checksum-Type", uploadChecksumType(&u))
 	}
+	c.setAbort(&u)
 	return c.render(func(b []byte) []byte {
 		b = append(b, `<InitiateMultipartUploadResult xmlns="`+xmlNamespace+`">`...)
 		b = appendElement(b, "Bucket", c.bucket)
@@ -208,6 +209,7 @@ func (c *call) completeUpload() error {
 		return err
 	}
 	c.setVersion(&v)
+	c.setExpiry(&v)
 	return c.render(func(b []byte) []byte {
 		b = append(b, `<CompleteMultipartUploadResult xmlns="`+xmlNamespace+`">`...)
 		b = appendElement(b, "Location", c.location())
@@ -336,6 +338,7 @@ func (c *call) listParts() error {
 	if err != nil {
 		return err
 	}
+	c.setAbort(&u)
 	return c.render(func(b []byte) []byte { return appendParts(b, &u, parts, after, limit, more) })
 }
 

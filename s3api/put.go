@@ -33,6 +33,7 @@ func (c *call) putObject() error {
 	h["Etag"] = []string{`"` + v.ETag + `"`}
 	setChecksums(h, v.Checksums, true)
 	c.setVersion(&v)
+	c.setExpiry(&v)
 	return c.noContent(http.StatusOK)
 }
 
@@ -202,6 +203,7 @@ func (c *call) copyObject() error {
 		return c.sourceError(err, from)
 	}
 	c.setVersion(&v)
+	c.setExpiry(&v)
 	c.setSourceVersion(&source)
 	return c.render(func(b []byte) []byte {
 		b = append(b, `<CopyObjectResult xmlns="`+xmlNamespace+`">`...)

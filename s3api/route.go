@@ -58,6 +58,7 @@ func (s *Server) operations() []operation {
 		{name: "DeleteObjects", level: bucket, method: "POST", query: "delete", handle: (*call).deleteObjects},
 	}
 	ops = append(ops, lockOperations()...)
+	ops = append(ops, lifecycleOperations()...)
 	ops = append(ops, absentOperations()...)
 	return append(ops,
 		operation{name: "GetObject", action: "s3:GetObject", level: object_, method: "GET", handle: (*call).getObject},

@@ -81,7 +81,7 @@ func (c *call) putBucketTagging() error {
 	if err != nil {
 		return err
 	}
-	return c.configure(func(configs cairn.Configs) { configs[tagConfig] = string(stored) })
+	return c.setConfig(tagConfig, string(stored), http.StatusNoContent)
 }
 
 // readTags reads a Tagging document of at most max tags.
@@ -144,22 +144,24 @@ func (c *call) changeTags(tags map[string]string, status int) error {
 }
 
 func (c *call) deleteBucketTagging() error {
-	return c.configure(func(configs cairn.Configs) { delete(configs, tagConfig) })
+	return c.setConfig(tagConfig, "", http.StatusNoContent)
 }
 
-// configure changes a bucket's sub-resources in one commit and answers 204.
-func (c *call) configure(change func(cairn.Configs)) error {
+// setConfig changes one of a bucket's sub-resources, "" for none, in one commit, and answers with the status.
+func (c *call) setConfig(name, value string, status int) error {
 	_, err := c.srv.cfg.Objects.UpdateBucket(c.r.Context(), c.bucket, func(b *cairn.Bucket) error {
 		configs := make(cairn.Configs, len(b.Configs)+1)
 		for k, v := range b.Configs {
 			configs[k] = v
 		}
-		change(configs)
+		if configs[name] = value; value == "" {
+			delete(configs, name)
+		}
 		b.Configs = configs
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	return c.noContent(http.StatusNoContent)
+	return c.noContent(status)
 }

@@ -28,13 +28,14 @@ var table = map[string][]string{
 	"internal/join":        {"internal/rpc"},
 	"membership":           {"internal/rpc"},
 	"datanode":             {"internal/vfs", "internal/rpc"},
-	"meta":                 {"internal/vfs", "internal/rpc"},
+	"lifecycle":            {},
+	"meta":                 {"internal/vfs", "internal/rpc", "lifecycle"},
 	"blob":                 {"erasure"},
 	"repair":               {"erasure"},
 	"scrub":                {},
 	"object":               {"meta"},
 	"iam":                  {},
-	"s3api":                {"object", "iam", "meta"}, // of meta the requests that object passes on
+	"s3api":                {"object", "iam", "meta", "lifecycle"}, // of meta the requests that object passes on
 	"hub":                  {"object", "iam", "meta"},
 	"mount":                {"object"},
 	"admin":                {"object", "iam", "membership", "meta", "web"},
