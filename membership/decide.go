@@ -114,20 +114,15 @@ func worthCommitting(old, d cairn.Drive) bool {
 		old.Retired != d.Retired || old.TotalBytes != d.TotalBytes || max(moved, -moved) > d.TotalBytes/32
 }
 
-// slotDamage lists the slots that are to be rebuilt elsewhere: those on retired drives, and those on drives that could not
-// be written for longer than after, when a drive outside the volume is there to take them. A full drive keeps its slots.
+// slotDamage lists the slots that are to be rebuilt elsewhere: those on retired drives, those on drives of nodes that are
+// out, and those on drives that could not be written for longer than after, each but the first only when a drive outside the
+// volume is there to take it. A full drive keeps its slots, and so does one whose node is merely suspect, down or drained.
 func slotDamage(now time.Time, after time.Duration, s *snapshot) []cairn.Damage {
 	var found []cairn.Damage
 	for _, v := range s.volumes {
 		for i, id := range v.Slots {
-			d, known := s.drives[id]
-			if !known || d.State <= cairn.DriveFull && !d.Retired {
-				continue
-			}
-			note := fmt.Sprintf("drive is %s: %s", d.State, d.Reason)
-			if d.Retired {
-				note = "drive is gone: " + d.Reason
-			} else if _, spare := Replace(s.writable, s.drives, v, uint8(i)); !spare || now.Sub(d.StateSince) < after {
+			note, ok := s.gone(now, after, v, i)
+			if !ok {
 				continue
 			}
 			found = append(found, cairn.Damage{Shard: cairn.ShardID{Volume: v.ID, Slot: uint8(i)}, Kind: cairn.DamageSlot,
@@ -141,4 +136,27 @@ func slotDamage(now time.Time, after time.Duration, s *snapshot) []cairn.Damage 
 		return int(a.Shard.Slot) - int(b.Shard.Slot)
 	})
 	return found
+}
+
+// gone tells whether a slot is to be rebuilt elsewhere, and why.
+func (s *snapshot) gone(now time.Time, after time.Duration, v cairn.Volume, slot int) (note string, ok bool) {
+	d, known := s.drives[v.Slots[slot]]
+	if !known || d.State <= cairn.DriveFull && !d.Retired {
+		return "", false
+	}
+	if d.Retired {
+		return "drive is gone: " + d.Reason, true
+	}
+	note, out := s.out[d.ID]
+	if s.away[d.ID] && !out {
+		return "", false // the drive is as good as its node, and that one may be back soon
+	}
+	if !out {
+		if now.Sub(d.StateSince) < after {
+			return "", false
+		}
+		note = fmt.Sprintf("drive is %s: %s", d.State, d.Reason)
+	}
+	_, spare := Replace(s.writable, s.drives, v, uint8(slot))
+	return note, spare
 }

@@ -2,6 +2,7 @@ package membership
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -142,13 +143,58 @@ func TestSlotDamage(t *testing.T) {
 			rows = append(rows, drive(4, cairn.DriveOK, 0, false))
 		}
 		v := cairn.Volume{ID: 1, Profile: cairn.Profile{K: 2, M: 1}, Slots: []cairn.DriveID{rows[0].ID, rows[1].ID, rows[2].ID}}
-		found := slotDamage(now, time.Minute, newSnapshot(map[cairn.VolumeID]cairn.Volume{1: v}, overlay(rows, nil, cairn.NodeID{})))
+		found := slotDamage(now, time.Minute, newSnapshot(map[cairn.VolumeID]cairn.Volume{1: v}, overlay(rows, nil, cairn.NodeID{}), nil, cairn.NodeID{}))
 		want := 0
 		if tt.want {
 			want = 1
 		}
 		if len(found) != want || want == 1 && (found[0].Shard != cairn.ShardID{Volume: 1, Slot: 2} || found[0].Kind != cairn.DamageSlot) {
 			t.Errorf("%s: found %v, want %d", tt.name, found, want)
+		}
+	}
+}
+
+// What a node's state does to its drives, and to the slots on them.
+func TestNodeStatesCoverDrives(t *testing.T) {
+	now := time.Unix(10000, 0)
+	away := cairn.NodeID{7}
+	for _, tt := range []struct {
+		node   cairn.NodeState
+		drive  cairn.DriveState
+		self   bool
+		want   cairn.DriveState
+		damage bool
+	}{
+		{cairn.NodeUp, cairn.DriveOK, false, cairn.DriveOK, false},
+		{cairn.NodeJoining, cairn.DriveOK, false, cairn.DriveReadOnly, false},
+		{cairn.NodeSuspect, cairn.DriveOK, false, cairn.DriveReadOnly, false},
+		{cairn.NodeSuspect, cairn.DriveHung, false, cairn.DriveHung, true},
+		{cairn.NodeDraining, cairn.DriveFailing, false, cairn.DriveFailing, true},
+		{cairn.NodeDraining, cairn.DriveFull, false, cairn.DriveReadOnly, false},
+		{cairn.NodeDown, cairn.DriveOK, false, cairn.DriveMissing, false},
+		{cairn.NodeDown, cairn.DriveOK, true, cairn.DriveReadOnly, false},
+		{cairn.NodeOut, cairn.DriveOK, false, cairn.DriveMissing, true},
+		{cairn.NodeRemoved, cairn.DriveOK, false, cairn.DriveMissing, true},
+		{cairn.NodeUp, cairn.DriveFailing, false, cairn.DriveFailing, true},
+	} {
+		rows := []cairn.Drive{testDrive(1, 1<<30), testDrive(2, 1<<30), testDrive(3, 1<<30), testDrive(4, 1<<30)}
+		for i := range rows {
+			rows[i].StateSince = now.Add(-time.Hour)
+		}
+		rows[2].Node, rows[2].State = away, tt.drive
+		var self cairn.NodeID
+		if tt.self {
+			self = away
+		}
+		v := cairn.Volume{ID: 1, Profile: cairn.Profile{K: 2, M: 1}, Slots: []cairn.DriveID{rows[0].ID, rows[1].ID, rows[2].ID}}
+		nodes := []cairn.Node{{ID: away, Name: "n7", State: tt.node, StateSince: now.Add(-time.Hour), Reason: "because"}}
+		s := newSnapshot(map[cairn.VolumeID]cairn.Volume{1: v}, overlay(rows, nil, self), nodes, self)
+		d := s.drives[rows[2].ID]
+		if d.State != tt.want || d.State != tt.drive && !strings.Contains(d.Reason, "n7 is "+tt.node.String()) {
+			t.Errorf("node %s, drive %s: the drive is %s (%s), want %s", tt.node, tt.drive, d.State, d.Reason, tt.want)
+		}
+		if found := slotDamage(now, time.Minute, s); (len(found) == 1) != tt.damage {
+			t.Errorf("node %s, drive %s: found %v, want damage: %v", tt.node, tt.drive, found, tt.damage)
 		}
 	}
 }

@@ -13,7 +13,7 @@ import (
 
 // KeeperConfig configures a Keeper.
 type KeeperConfig struct {
-	Meta DriveRows
+	Meta KeeperRows
 	Node Node
 	// NodeID and Domains (failure domains, widest first, ending with the node) go into the rows of the node's drives.
 	NodeID  cairn.NodeID
@@ -26,6 +26,12 @@ type KeeperConfig struct {
 	Changed  func()
 	Returned func(cairn.DriveID)
 	Logger   *slog.Logger // default: discard
+}
+
+// KeeperRows is what a Keeper needs of the metadata service.
+type KeeperRows interface {
+	DriveRows
+	NodeRows
 }
 
 const (
@@ -135,6 +141,11 @@ func (k *Keeper) commitDrives(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	nodes, err := k.cfg.Meta.Nodes(ctx)
+	if err != nil {
+		return err
+	}
+	letGo(rows, nodes, k.cfg.NodeID)
 	changed, returned := transitions(time.Now(), k.cfg.NodeID, k.cfg.Domains, rows, k.cfg.Node.Statuses())
 	if len(changed) > 0 {
 		if err := k.cfg.Meta.PutDrives(ctx, changed); err != nil {
@@ -158,4 +169,19 @@ func (k *Keeper) commitDrives(ctx context.Context) error {
 		k.cfg.Returned(id)
 	}
 	return nil
+}
+
+// letGo marks the drives of other nodes that are gone as missing: a disk of a dead machine may be put into another one.
+func letGo(rows []cairn.Drive, nodes []cairn.Node, self cairn.NodeID) {
+	gone := map[cairn.NodeID]bool{}
+	for _, n := range nodes {
+		if n.State == cairn.NodeDown || n.State == cairn.NodeOut || n.State == cairn.NodeRemoved {
+			gone[n.ID] = true
+		}
+	}
+	for i := range rows {
+		if rows[i].Node != self && gone[rows[i].Node] {
+			rows[i].State = cairn.DriveMissing
+		}
+	}
 }

@@ -12,6 +12,7 @@ import (
 type Meta interface {
 	VolumeRows
 	DriveRows
+	NodeRows
 	Leases
 	Findings
 }

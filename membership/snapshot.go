@@ -1,6 +1,8 @@
 package membership
 
 import (
+	"cmp"
+	"fmt"
 	"slices"
 
 	"cairn"
@@ -10,7 +12,10 @@ import (
 type snapshot struct {
 	volumes  map[cairn.VolumeID]cairn.Volume
 	drives   map[cairn.DriveID]cairn.Drive
-	writable []cairn.Drive // ordered by ID
+	nodes    []cairn.Node             // ordered by ID
+	out      map[cairn.DriveID]string // drives that are gone with their node, which is out, and why
+	away     map[cairn.DriveID]bool   // drives that are only as bad as their node
+	writable []cairn.Drive            // ordered by ID
 	shelves  map[cairn.Profile]*shelf
 }
 
@@ -30,8 +35,10 @@ func (s *snapshot) shelf(p cairn.Profile) *shelf {
 	return emptyShelf
 }
 
-func newSnapshot(volumes map[cairn.VolumeID]cairn.Volume, drives map[cairn.DriveID]cairn.Drive) *snapshot {
-	s := &snapshot{volumes: volumes, drives: drives, shelves: map[cairn.Profile]*shelf{}}
+func newSnapshot(volumes map[cairn.VolumeID]cairn.Volume, drives map[cairn.DriveID]cairn.Drive, nodes []cairn.Node,
+	self cairn.NodeID) *snapshot {
+	s := &snapshot{volumes: volumes, drives: drives, nodes: nodes, shelves: map[cairn.Profile]*shelf{}}
+	s.away, s.out = overlayNodes(drives, nodes, self)
 	for _, d := range s.drives {
 		if d.State.Writable() && !d.Retired {
 			s.writable = append(s.writable, d)
@@ -109,4 +116,44 @@ func overlay(rows []cairn.Drive, live []cairn.DriveStatus, node cairn.NodeID) ma
 		drives[st.ID] = d
 	}
 	return drives
+}
+
+// overlayNodes puts the states of nodes over those of their drives: no new writes go to one that is suspect or drained, and
+// reads go around one that is down. It returns the drives that are only as bad as their node, and those whose node is gone
+// for good or for long. This process's own drives can be read whatever others think of it. Drives whose node has no row are what they are.
+func overlayNodes(drives map[cairn.DriveID]cairn.Drive, nodes []cairn.Node, self cairn.NodeID) (
+	away map[cairn.DriveID]bool, out map[cairn.DriveID]string) {
+	byID := make(map[cairn.NodeID]*cairn.Node, len(nodes))
+	for i := range nodes {
+		if nodes[i].State != cairn.NodeUp {
+			byID[nodes[i].ID] = &nodes[i]
+		}
+	}
+	away, out = map[cairn.DriveID]bool{}, map[cairn.DriveID]string{}
+	if len(byID) == 0 {
+		return away, out
+	}
+	for id, d := range drives {
+		n, ok := byID[d.Node]
+		if !ok {
+			continue
+		}
+		note := fmt.Sprintf("its node %s is %s: %s", cmp.Or(n.Name, n.ID.String()), n.State, n.Reason)
+		state := cairn.DriveReadOnly
+		switch n.State {
+		case cairn.NodeOut, cairn.NodeRemoved:
+			out[id], state = note, cairn.DriveMissing
+		case cairn.NodeDown:
+			state = cairn.DriveMissing
+		}
+		if d.Node == self {
+			state = cairn.DriveReadOnly
+		}
+		if state > d.State {
+			away[id] = true
+			d.State, d.Reason, d.StateSince = state, note, n.StateSince
+			drives[id] = d
+		}
+	}
+	return away, out
 }

@@ -93,6 +93,7 @@ type View struct {
 	mu      sync.Mutex // guards what a new snapshot is made of
 	volumes map[cairn.VolumeID]cairn.Volume
 	rows    []cairn.Drive
+	nodes   []cairn.Node
 	live    []cairn.DriveStatus
 	wanted  map[cairn.Profile]bool // profiles that were asked for; Steward keeps volumes of them open
 	leaseMu sync.Mutex             // one leaser at a time; held across the reservation, which Pick must wait for anyway
@@ -136,6 +137,10 @@ func (v *View) Run(ctx context.Context) error {
 
 // Refresh reads the committed volumes and drives, and what the node measures now.
 func (v *View) Refresh(ctx context.Context) error {
+	nodes, err := v.cfg.Meta.Nodes(ctx)
+	if err != nil {
+		return err
+	}
 	rows, err := v.cfg.Meta.Drives(ctx)
 	if err != nil {
 		return err
@@ -168,7 +173,7 @@ func (v *View) Refresh(ctx context.Context) error {
 			volumes[id] = vol
 		}
 	}
-	v.volumes, v.rows, v.live = volumes, rows, live
+	v.volumes, v.rows, v.nodes, v.live = volumes, rows, nodes, live
 	v.publishLocked()
 	return nil
 }
@@ -183,7 +188,7 @@ func (v *View) Poll() {
 }
 
 func (v *View) publishLocked() {
-	v.now.Store(newSnapshot(v.volumes, overlay(v.rows, v.live, v.cfg.NodeID)))
+	v.now.Store(newSnapshot(v.volumes, overlay(v.rows, v.live, v.cfg.NodeID), v.nodes, v.cfg.NodeID))
 }
 
 // Volume returns the row of a volume. With fresh set it is read from Meta; otherwise it may come from the cache.
@@ -224,7 +229,8 @@ func (v *View) DriveState(id cairn.DriveID) cairn.DriveState {
 	return d.State
 }
 
-// Drives returns all drives, committed rows overlaid with what is measured now, ordered by path.
+// Drives returns all drives, committed rows overlaid with what is measured now and with the states of their nodes, ordered
+// by path.
 func (v *View) Drives() []cairn.Drive {
 	ds := slices.Collect(maps.Values(v.now.Load().drives))
 	slices.SortFunc(ds, func(a, b cairn.Drive) int {
@@ -237,6 +243,22 @@ func (v *View) Drives() []cairn.Drive {
 		return slices.Compare(a.ID[:], b.ID[:])
 	})
 	return ds
+}
+
+// Nodes returns the committed nodes, ordered by ID.
+func (v *View) Nodes() []cairn.Node { return slices.Clone(v.now.Load().nodes) }
+
+// Holds tells whether a volume has a slot on one of a node's drives.
+func (v *View) Holds(node cairn.NodeID) bool {
+	s := v.now.Load()
+	for _, vol := range s.volumes {
+		for _, id := range vol.Slots {
+			if s.drives[id].Node == node {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // Replace chooses another drive for a slot of a volume; see the function Replace. It reports false if no writable drive

@@ -273,6 +273,79 @@ func TestDrivesAndVolumesAreKept(t *testing.T) {
 	})
 }
 
+// A disk of a machine that died is taken over by the node it was put into; a copy of one that is in use is not.
+func TestDriveMovesBetweenNodes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		meta, disk := &membershiptest.Meta{}, membershiptest.NewNode(1)
+		old, err := meta.PutNode(t.Context(), cairn.Node{ID: cairn.NewID(), Roles: cairn.RoleData, State: cairn.NodeUp})
+		must(t, err)
+		must(t, meta.PutDrives(t.Context(), []cairn.Drive{{ID: disk.ID(0), Node: old.ID, Path: "elsewhere"}}))
+		here := cairn.NodeID(cairn.NewID())
+		returned := 0
+		var mu sync.Mutex
+		k, err := membership.NewKeeper(membership.KeeperConfig{Meta: meta, Node: disk, NodeID: here, Domains: []string{"z"},
+			Returned: func(cairn.DriveID) { mu.Lock(); returned++; mu.Unlock() }})
+		must(t, err)
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { must(t, k.Run(ctx)) })
+		defer running.Wait()
+		defer cancel()
+		check := func(node cairn.NodeID, times int) {
+			t.Helper()
+			time.Sleep(5 * time.Second)
+			rows, err := meta.Drives(t.Context())
+			must(t, err)
+			mu.Lock()
+			defer mu.Unlock()
+			if len(rows) != 1 || rows[0].Node != node || returned != times {
+				t.Errorf("rows %+v, returned %d times; want the drive on %v, %d", rows, returned, node, times)
+			}
+		}
+		check(old.ID, 0)
+		old.State = cairn.NodeDown
+		_, err = meta.PutNode(t.Context(), old)
+		must(t, err)
+		check(here, 1)
+		// What others think of this node makes its own drives no other.
+		_, err = meta.PutNode(t.Context(), cairn.Node{ID: here, Roles: cairn.RoleData, State: cairn.NodeDown})
+		must(t, err)
+		check(here, 1)
+	})
+}
+
+// The view goes around a node that is down, and says which nodes hold slots.
+func TestViewKnowsNodes(t *testing.T) {
+	v, disk, meta := newView(t, 6)
+	n, err := meta.PutNode(t.Context(), cairn.Node{ID: cairn.NewID(), Roles: cairn.RoleData, State: cairn.NodeUp})
+	must(t, err)
+	var rows []cairn.Drive
+	for i := range 7 { // one more than the process has itself
+		d := cairn.Drive{ID: cairn.NewID(), Node: n.ID, Path: "far", FreeBytes: 1 << 40}
+		if i < 6 {
+			d.ID, d.Node = disk.ID(i), cairn.NodeID{1}
+		}
+		rows = append(rows, d)
+	}
+	must(t, meta.PutDrives(t.Context(), rows))
+	_, err = meta.CreateVolume(t.Context(), cairn.Volume{Profile: cairn.Profile{K: 1, M: 1}, Unit: 64 << 10, Slots: []cairn.DriveID{rows[0].ID, rows[6].ID}})
+	must(t, err)
+	must(t, v.Refresh(t.Context()))
+	if got := v.DriveState(rows[6].ID); got != cairn.DriveOK || !v.Holds(n.ID) || v.Holds(cairn.NodeID{2}) {
+		t.Errorf("the drive is %s, its node holds slots: %v, another: %v", got, v.Holds(n.ID), v.Holds(cairn.NodeID{2}))
+	}
+	n.State = cairn.NodeDown
+	_, err = meta.PutNode(t.Context(), n)
+	must(t, err)
+	must(t, v.Refresh(t.Context()))
+	if got := v.DriveState(rows[6].ID); got != cairn.DriveMissing || len(v.Nodes()) != 1 {
+		t.Errorf("the drive of a node that is down is %s; nodes %v", got, v.Nodes())
+	}
+	if got := v.DriveState(rows[0].ID); got != cairn.DriveOK {
+		t.Errorf("a drive of another node is %s", got)
+	}
+}
+
 func BenchmarkPick(b *testing.B) {
 	v, _, _ := newView(b, 6)
 	b.ReportAllocs()
