@@ -36,6 +36,20 @@ type Damage struct {
 	By    string     `json:"by"` // "read", "write", "scrub", "drive"
 	Note  string     `json:"note,omitempty"`
 	Tries int        `json:"tries,omitempty"`
+	// RetryAt: after a failed attempt nothing is tried before this time.
+	RetryAt time.Time `json:"retry_at,omitzero"`
+	// Pass is how far the rebuilding of a whole slot has come, so that a restart goes on from there.
+	Pass SlotPass `json:"pass,omitzero"`
+}
+
+// SlotPass is a place in a pass over the blobs of a volume: every blob up to After has been seen while the volume was at
+// Epoch. It holds for the same target only.
+type SlotPass struct {
+	Epoch Epoch   `json:"epoch"`
+	To    DriveID `json:"to,omitzero"` // the drive that the slot is copied to; zero if it is filled where it is
+	After BlobID  `json:"after"`
+	Blobs int64   `json:"blobs"`
+	Bytes int64   `json:"bytes"` // of the blobs that were passed
 }
 
 // Progress describes long work. One record feeds CLI, admin API and metrics.

@@ -244,7 +244,35 @@ func encodeDamage(d *cairn.Damage) []byte {
 	row = putTime(row, 3, d.Found)
 	row = putBytes(row, 4, d.By)
 	row = putBytes(row, 5, d.Note)
-	return putUint(row, 6, uint64(d.Tries))
+	row = putTime(putUint(row, 6, uint64(d.Tries)), 7, d.RetryAt)
+	if p := d.Pass; p != (cairn.SlotPass{}) {
+		msg := putBytes(putUint(nil, 1, uint64(p.Epoch)), 2, p.To[:])
+		msg = putUint(msg, 3, uint64(p.After))
+		row = putMessage(row, 8, putInt(putInt(msg, 4, p.Blobs), 5, p.Bytes))
+	}
+	return row
+}
+
+func decodeSlotPass(msg []byte) (p cairn.SlotPass, err error) {
+	err = eachField(msg, func(n protowire.Number, f field) error {
+		switch n {
+		case 1:
+			p.Epoch = cairn.Epoch(f.num)
+		case 2:
+			if len(f.bytes) != 16 {
+				return corruptRow("pass's drive")
+			}
+			p.To = cairn.DriveID(f.bytes)
+		case 3:
+			p.After = cairn.BlobID(f.num)
+		case 4:
+			p.Blobs = f.int()
+		case 5:
+			p.Bytes = f.int()
+		}
+		return nil
+	})
+	return p, err
 }
 
 func decodeDamage(id cairn.ShardID, row []byte) (d cairn.Damage, err error) {
@@ -266,6 +294,11 @@ func decodeDamage(id cairn.ShardID, row []byte) (d cairn.Damage, err error) {
 			d.Note = string(f.bytes)
 		case 6:
 			d.Tries = int(f.num)
+		case 7:
+			d.RetryAt = f.time()
+		case 8:
+			d.Pass, err = decodeSlotPass(f.bytes)
+			return err
 		}
 		return nil
 	})

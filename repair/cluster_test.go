@@ -5,6 +5,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -33,6 +34,7 @@ type cluster struct {
 	vols  *membership.Steward
 	rand  *rand.ChaCha8
 	kept  []stored
+	trace atomic.Pointer[func(repair.Step)]
 }
 
 // stored is what a test has put.
@@ -68,7 +70,12 @@ func newCluster(t *testing.T, drives int) *cluster {
 }
 
 func (c *cluster) newRepairer() *repair.Repairer {
-	r, err := repair.New(repair.Config{Meta: c.meta, Shards: c.disk, Blobs: c.blobs, Drives: c.view})
+	r, err := repair.New(repair.Config{Meta: c.meta, Shards: c.disk, Blobs: c.blobs, Drives: c.view,
+		Trace: func(s repair.Step) {
+			if f := c.trace.Load(); f != nil {
+				(*f)(s)
+			}
+		}})
 	must(c.t, err)
 	return r
 }
@@ -113,6 +120,11 @@ func (c *cluster) run() (stop func()) {
 
 // put stores size random bytes.
 func (c *cluster) put(size int64) stored {
+	c.t.Helper()
+	return c.putAs(profile, size)
+}
+
+func (c *cluster) putAs(profile cairn.Profile, size int64) stored {
 	c.t.Helper()
 	data := make([]byte, size)
 	c.rand.Read(data)

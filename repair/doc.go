@@ -1,8 +1,8 @@
 // Package repair brings back what was lost: it keeps the queue of damage, decides what to do first, rebuilds shards from
 // the others of their stripes, and moves slots off drives that are gone.
 //
-// All lasting state is in rows that Meta commits: damage and volumes. What a Repairer holds in memory (cursors, back-off)
-// saves work and is never needed: a process that dies at any point leaves a state from which the next one reaches the same
+// All lasting state is in rows that Meta commits: damage (with the time before which nothing is tried again, and how far
+// the rebuilding of a slot has come) and volumes. What a Repairer holds in memory saves work and is never needed: a process that dies at any point leaves a state from which the next one reaches the same
 // end. There are three kinds of work on a slot that is to be rebuilt (a cairn.DamageSlot row):
 //
 //   - swap: the slot's drive is retired, its data certainly gone. The slot is pointed at another drive at once, so that
@@ -16,6 +16,7 @@
 //
 // Invariants: nothing is deleted here but a shard that this package itself wrote for a blob that was released meanwhile;
 // a slot leaves a drive that may hold data only when the copy is durable and verified (I7); a slot leaves a retired drive
-// only while enough other shards are left to fill it; fewest spare shards go first, then the oldest finding; what cannot
-// be repaired now is set aside and never holds up the rest; bytes, memory and concurrency are bounded by Config.
+// only while enough other shards are left to fill it; while a blob waits that has fewer spare shards, nothing that has more
+// is worked on, and of those the nearest to the next loss goes first, then the oldest finding; what cannot be repaired now
+// is set aside, tried again alone with growing pauses, and never holds up the rest; bytes, memory and concurrency are bounded by Config.
 package repair

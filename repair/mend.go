@@ -59,7 +59,7 @@ func (r *Repairer) mend(ctx context.Context, j *job) error {
 	for i, row := range j.rows {
 		targets[i] = target{slot: row.Shard.Slot, drive: j.volume.Slots[row.Shard.Slot]}
 	}
-	n, err := r.rebuildTimed(ctx, j.volume, rows[0], targets, checkBytes)
+	n, err := r.rebuildTimed(ctx, j, rows[0], targets, checkBytes)
 	if err != nil || n == 0 {
 		return err
 	}

@@ -24,9 +24,11 @@ type job struct {
 	do     action
 	volume cairn.Volume
 	spare  int // shards that may still be lost before the blobs concerned are; below 0 they are lost as things stand
-	found  time.Time
-	rows   []cairn.Damage // what this job is to resolve: one row per slot, in order of slots
-	to     cairn.DriveID  // of swap and move
+	// next is the expected time until one more of their shards is lost, in lifetimes of a healthy drive.
+	next  float64
+	found time.Time
+	rows  []cairn.Damage // what this job is to resolve: one row per slot, in order of slots
+	to    cairn.DriveID  // of swap and move
 }
 
 func (j *job) slots() []uint8 {
@@ -52,13 +54,16 @@ type world struct {
 	drives  map[cairn.DriveID]cairn.Drive
 	replace func(v cairn.Volume, slot uint8) (cairn.DriveID, bool)
 	// blocked tells that a row failed lately and is to be left alone for now.
-	blocked func(cairn.ShardID) bool
+	blocked func(cairn.Damage) bool
+	// hazard is how likely a drive is lost soon, beside a healthy one (1); nil: every drive is as likely.
+	hazard func(cairn.Drive) float64
 }
 
 // stats is how much a volume holds.
 type stats struct{ blobs, bytes int64 }
 
-// makePlan decides what to repair, and in which order: fewest spare shards first, then age.
+// makePlan decides what to repair, and in which order: fewest spare shards first, then the shortest expected time to the
+// next loss, then age. Swaps go before everything: they move no bytes, and until they are made new blobs lack a shard.
 func makePlan(w world) plan {
 	p := plan{waiting: map[string]int{}}
 	byVolume := map[cairn.VolumeID][]cairn.Damage{}
@@ -78,10 +83,37 @@ func makePlan(w world) plan {
 		w.planVolume(&p, v, rows)
 	}
 	slices.SortFunc(p.jobs, func(a, b job) int {
-		return cmp.Or(first(a.do == swap, b.do == swap), cmp.Compare(a.spare, b.spare), a.found.Compare(b.found),
+		return cmp.Or(first(a.do == swap, b.do == swap), cmp.Compare(a.spare, b.spare), cmp.Compare(a.next, b.next), a.found.Compare(b.found),
 			cmp.Compare(a.volume.ID, b.volume.ID), cmp.Compare(a.rows[0].Shard.Blob, b.rows[0].Shard.Blob))
 	})
 	return p
+}
+
+// urgent returns the jobs that may be worked on now: the swaps, or else those with the fewest spare shards. While a blob
+// waits that has none left, nothing that has one is touched.
+func (p plan) urgent() []job {
+	n := 0
+	for n < len(p.jobs) && (p.jobs[n].do == swap) == (p.jobs[0].do == swap) &&
+		(p.jobs[n].do == swap || p.jobs[n].spare == p.jobs[0].spare) {
+		n++
+	}
+	return p.jobs[:n]
+}
+
+// nextLoss is the expected time until one of the slots that are still good is lost. Drives fail independently here, so the
+// rates add up.
+func (w world) nextLoss(v cairn.Volume, bad []bool) float64 {
+	rate := 0.0
+	for i, id := range v.Slots {
+		switch {
+		case bad[i]:
+		case w.hazard == nil:
+			rate++
+		default:
+			rate += w.hazard(w.drives[id])
+		}
+	}
+	return 1 / rate
 }
 
 func first(a, b bool) int {
@@ -103,7 +135,7 @@ func (w world) planVolume(p *plan, v cairn.Volume, rows []cairn.Damage) {
 	slotRows, shardRows := rows[:n], rows[n:]
 	bad := badSlots(v, slotRows, w.drives)
 	spare := v.Profile.M - count(bad)
-	w.planSlots(p, v, slotRows, spare)
+	w.planSlots(p, v, slotRows, spare, w.nextLoss(v, bad))
 	for len(shardRows) > 0 {
 		n := 1
 		for n < len(shardRows) && shardRows[n].Shard.Blob == shardRows[0].Shard.Blob {
@@ -139,7 +171,8 @@ func count(bad []bool) (n int) {
 	return n
 }
 
-func (w world) planSlots(p *plan, v cairn.Volume, rows []cairn.Damage, spare int) {
+func (w world) planSlots(p *plan, v cairn.Volume, rows []cairn.Damage, spare int, next float64) {
+	base := job{volume: v, spare: spare, next: next}
 	var filling []cairn.Damage
 	homeless := 0
 	for _, r := range rows {
@@ -149,8 +182,8 @@ func (w world) planSlots(p *plan, v cairn.Volume, rows []cairn.Damage, spare int
 		switch {
 		case spare < 0 && wasKnown && r.Drive != v.Slots[slot] && !back.Retired && back.State.Readable():
 			// Too little is left to fill the slot, and its former drive has come back with what it holds.
-			p.jobs = append(p.jobs, job{do: swap, volume: v, spare: spare, found: r.Found, rows: []cairn.Damage{r}, to: r.Drive})
-		case w.blocked(r.Shard):
+			p.jobs = append(p.jobs, base.with(swap, r.Drive, r))
+		case w.blocked(r):
 			p.waiting["failed lately, will be tried again"]++
 		case known && !d.Retired && d.State.Writable():
 			filling = append(filling, r)
@@ -168,25 +201,33 @@ func (w world) planSlots(p *plan, v cairn.Volume, rows []cairn.Damage, spare int
 			if known && d.Retired {
 				do = swap
 			}
-			p.jobs = append(p.jobs, job{do: do, volume: v, spare: spare, found: r.Found, rows: []cairn.Damage{r}, to: to})
+			p.jobs = append(p.jobs, base.with(do, to, r))
 		}
 	}
 	p.needs = max(p.needs, homeless)
 	if len(filling) > 0 {
-		p.jobs = append(p.jobs, job{do: fill, volume: v, spare: spare, found: oldest(filling), rows: filling})
+		p.jobs = append(p.jobs, base.with(fill, cairn.DriveID{}, filling...))
 	}
+}
+
+// with returns a job of the same volume and risk that resolves rows.
+func (j job) with(do action, to cairn.DriveID, rows ...cairn.Damage) job {
+	j.do, j.to, j.rows, j.found = do, to, rows, oldest(rows)
+	return j
 }
 
 // planBlob plans the damaged shards of one blob. Slots that are rebuilt as a whole, or cannot be written, wait.
 func (w world) planBlob(p *plan, v cairn.Volume, rows []cairn.Damage, bad []bool, spare int) {
 	var now []cairn.Damage
+	gone := slices.Clone(bad)
 	for _, r := range rows {
+		gone[r.Shard.Slot] = true
 		d := w.drives[v.Slots[r.Shard.Slot]]
 		if !bad[r.Shard.Slot] {
 			spare--
 		}
 		switch {
-		case w.blocked(r.Shard):
+		case w.blocked(r):
 			p.waiting["failed lately, will be tried again"]++
 		case d.Retired:
 			p.waiting["drive is gone: the whole slot is to be rebuilt"]++
@@ -199,7 +240,8 @@ func (w world) planBlob(p *plan, v cairn.Volume, rows []cairn.Damage, bad []bool
 		}
 	}
 	if len(now) > 0 {
-		p.jobs = append(p.jobs, job{do: mend, volume: v, spare: spare, found: oldest(now), rows: now})
+		base := job{volume: v, spare: spare, next: w.nextLoss(v, gone)}
+		p.jobs = append(p.jobs, base.with(mend, cairn.DriveID{}, now...))
 	}
 }
 

@@ -16,7 +16,7 @@ func driveID(n byte) (id cairn.DriveID) { id[0] = n; return id }
 func testWorld(spares int, states map[byte]cairn.Drive, rows ...cairn.Damage) world {
 	v := cairn.Volume{ID: 1, Profile: cairn.Profile{K: 4, M: 2}, Unit: 64 << 10, Epoch: 3}
 	w := world{rows: rows, volumes: map[cairn.VolumeID]cairn.Volume{}, drives: map[cairn.DriveID]cairn.Drive{},
-		stats: map[cairn.VolumeID]stats{1: {blobs: 10, bytes: 1000}}, blocked: func(cairn.ShardID) bool { return false }}
+		stats: map[cairn.VolumeID]stats{1: {blobs: 10, bytes: 1000}}, blocked: func(cairn.Damage) bool { return false }}
 	for n := byte(1); n <= 6+byte(spares); n++ {
 		d := states[n]
 		d.ID, d.Path = driveID(n), fmt.Sprintf("d%d", n)
@@ -136,7 +136,7 @@ func TestMakePlanSpecialCases(t *testing.T) {
 	}
 
 	w = testWorld(0, nil, shardRow(7, 2, 0), shardRow(8, 2, 0))
-	w.blocked = func(id cairn.ShardID) bool { return id.Blob == 7 }
+	w.blocked = func(r cairn.Damage) bool { return r.Shard.Blob == 7 }
 	if p := makePlan(w); len(p.jobs) != 1 || p.jobs[0].rows[0].Shard.Blob != 8 {
 		t.Errorf("plan with b7 set aside: %v", p.jobs)
 	}

@@ -34,7 +34,30 @@ type Config struct {
 	BlobTimeout time.Duration
 	// IdleEvery is how often the queue is looked at though nobody called Wake; default 2 s.
 	IdleEvery time.Duration
-	Logger    *slog.Logger // default: discard
+	// Hazard tells how likely a drive is lost soon, beside a healthy one (1); default Hazard.
+	Hazard func(cairn.Drive) float64
+	// Trace is told of every blob that work begins on and ends with; nil for nobody. It must not block.
+	Trace  func(Step)
+	Logger *slog.Logger // default: discard
+}
+
+// Step is an entry of the job log.
+type Step struct {
+	Volume cairn.VolumeID
+	Blob   cairn.BlobID
+	Slots  []uint8 // to be rebuilt
+	Spare  int     // shards that the blob may still lose, as far as the plan knew
+	Begun  bool    // else it has ended, with Err
+	Err    error
+}
+
+// Hazard is how likely a drive is lost soon, judged by its state alone: one whose file system turned read-only has met
+// errors, and most such drives do not recover.
+func Hazard(d cairn.Drive) float64 {
+	if d.State == cairn.DriveReadOnly {
+		return readOnlyHazard
+	}
+	return 1
 }
 
 const (
@@ -51,6 +74,7 @@ const (
 	pageBlobs          = 256 // blobs of a volume read at a time
 	firstBackoff       = time.Second
 	maxBackoff         = 5 * time.Minute
+	readOnlyHazard     = 10
 )
 
 func (c *Config) setDefaults() error {
@@ -68,6 +92,12 @@ func (c *Config) setDefaults() error {
 	}
 	if c.IdleEvery == 0 {
 		c.IdleEvery = defaultIdleEvery
+	}
+	if c.Hazard == nil {
+		c.Hazard = Hazard
+	}
+	if c.Trace == nil {
+		c.Trace = func(Step) {}
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -219,16 +249,14 @@ func (r *Repairer) round(ctx context.Context) (more bool, err error) {
 		return false, nil
 	}
 	until := time.Now().Add(slice)
-	for i := 0; i < len(p.jobs) && ctx.Err() == nil && (i == 0 || time.Now().Before(until)); {
-		if i > 0 && p.jobs[i-1].do == swap && p.jobs[i].do != swap {
-			break // the volumes have changed: plan anew
-		}
+	jobs := p.urgent()
+	for i := 0; i < len(jobs) && ctx.Err() == nil && (i == 0 || time.Now().Before(until)); {
 		// Consecutive blobs to mend are worked on together, other jobs one by one.
 		n := 1
-		for p.jobs[i].do == mend && i+n < len(p.jobs) && p.jobs[i+n].do == mend {
+		for jobs[i].do == mend && i+n < len(jobs) && jobs[i+n].do == mend {
 			n++
 		}
-		i += r.work(ctx, p.jobs[i:i+n], until)
+		i += r.work(ctx, jobs[i:i+n], until)
 	}
 	return true, nil
 }
@@ -240,7 +268,8 @@ func (r *Repairer) world(ctx context.Context) (world, error) {
 		return world{}, err
 	}
 	w := world{rows: rows, volumes: map[cairn.VolumeID]cairn.Volume{}, stats: map[cairn.VolumeID]stats{},
-		drives: map[cairn.DriveID]cairn.Drive{}, replace: r.cfg.Drives.Replace, blocked: r.backOff(rows)}
+		drives: map[cairn.DriveID]cairn.Drive{}, replace: r.cfg.Drives.Replace, blocked: r.backOff(rows),
+		hazard: r.cfg.Hazard}
 	for _, d := range r.cfg.Drives.Drives() {
 		w.drives[d.ID] = d
 	}
@@ -255,29 +284,27 @@ func (r *Repairer) world(ctx context.Context) (world, error) {
 	return w, nil
 }
 
-// addVolume reads the volume of a row, and how much it holds if a slot is to be rebuilt, unless they are there already.
+// addVolume reads the volume of a row, and how much it holds, unless they are there already.
 func (r *Repairer) addVolume(ctx context.Context, w *world, row cairn.Damage) error {
 	id := row.Shard.Volume
-	if _, ok := w.volumes[id]; !ok {
-		v, err := r.cfg.Meta.Volume(ctx, id)
-		if errors.Is(err, cairn.ErrNotFound) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		w.volumes[id] = v
-	}
-	if _, ok := w.stats[id]; ok || row.Kind != cairn.DamageSlot {
+	if _, ok := w.volumes[id]; ok {
 		return nil
 	}
+	v, err := r.cfg.Meta.Volume(ctx, id)
+	if errors.Is(err, cairn.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	w.volumes[id] = v
 	blobs, bytes, err := r.cfg.Meta.VolumeStats(ctx, id)
 	w.stats[id] = stats{blobs, bytes}
 	return err
 }
 
 // backOff forgets rows that are gone, and tells of the others whether they are to be left alone for now.
-func (r *Repairer) backOff(rows []cairn.Damage) func(cairn.ShardID) bool {
+func (r *Repairer) backOff(rows []cairn.Damage) func(cairn.Damage) bool {
 	now, live := time.Now(), make(map[cairn.ShardID]time.Time, len(r.notBefore))
 	for _, row := range rows {
 		if t, ok := r.notBefore[row.Shard]; ok {
@@ -285,7 +312,7 @@ func (r *Repairer) backOff(rows []cairn.Damage) func(cairn.ShardID) bool {
 		}
 	}
 	r.notBefore = live
-	return func(id cairn.ShardID) bool { return now.Before(live[id]) }
+	return func(d cairn.Damage) bool { return now.Before(live[d.Shard]) || now.Before(d.RetryAt) }
 }
 
 // account counts what the plan's jobs have still to do.
@@ -293,13 +320,12 @@ func (r *Repairer) account(w world, p plan) {
 	var blobs, bytes int64
 	for _, j := range p.jobs {
 		switch j.do {
-		case mend:
-			blobs++ // its length is known once its turn has come
+		case mend: // its length is known once its turn has come
+			blobs++
+			all := w.stats[j.volume.ID]
+			bytes += all.bytes / max(all.blobs, 1) / int64(j.volume.Profile.K) * int64(len(j.rows))
 		case fill, move:
-			c := r.cursors[j.volume.ID]
-			if !c.fits(&j) {
-				c = cursor{}
-			}
+			c := r.cursor(&j)
 			all := w.stats[j.volume.ID]
 			blobs += max(all.blobs-c.blobs, 0)
 			bytes += max(all.bytes-c.bytes, 0) / int64(j.volume.Profile.K) * int64(len(j.rows))
@@ -332,16 +358,21 @@ func (r *Repairer) settle(ctx context.Context, j *job, err error) {
 	r.progress.failed(err)
 	now := time.Now()
 	for _, row := range j.rows {
-		wait := min(firstBackoff<<min(row.Tries, 20), maxBackoff)
-		r.notBefore[row.Shard] = now.Add(wait)
+		wait := backoff(row.Tries)
+		row.RetryAt = now.Add(wait)
+		r.notBefore[row.Shard] = row.RetryAt // should it not be recorded
 		row.Tries++
 		row.Note = err.Error()
+		row.Pass = r.cursors[j.volume.ID].saved(j)
 		if err := r.cfg.Meta.RetryDamage(ctx, row); err != nil && !errors.Is(err, cairn.ErrNotFound) {
 			r.cfg.Logger.Warn("failed repair was not recorded", "shard", row.Shard, "err", err)
 		}
 		r.cfg.Logger.Info("repair is put off", "shard", row.Shard, "tries", row.Tries, "wait", wait, "err", err)
 	}
 }
+
+// backoff is how long something is left alone that has failed before.
+func backoff(tries int) time.Duration { return min(firstBackoff<<min(tries, 20), maxBackoff) }
 
 // shardLength is the length of each shard of a blob in bytes.
 func shardLength(p cairn.Profile, unit, length int64) int64 {

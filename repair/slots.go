@@ -1,6 +1,7 @@
 package repair
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,8 @@ const overloadWait = 200 * time.Millisecond
 const (
 	maxPassErrors = 16   // blobs of one slice that may fail to be reached before a pass is given up for now
 	maxPassLost   = 1024 // blobs of one slice that may be found lost
+	fewFail       = 4    // one blob in so many may fail to be reached, and the others count
+	maxAside      = 256  // blobs of a slot that were set aside; with more the pass begins anew
 )
 
 // cursor is how far a pass over a volume has come. It is valid for the same work at the same epoch only: a pass that
@@ -29,10 +32,53 @@ type cursor struct {
 	after cairn.BlobID
 	blobs int64 // passed
 	bytes int64
+	aside []cairn.BlobRow // passed without success: tried again at the end
 }
 
 func (c cursor) fits(j *job) bool {
 	return c.do == j.do && c.epoch == j.volume.Epoch && c.to == j.to && slices.Equal(c.slots, j.slots())
+}
+
+// cursor returns how far the pass of a job has come: from memory, or from the job's rows after a restart. A slot that has
+// come less far than another of the job is rebuilt from where it stands.
+func (r *Repairer) cursor(j *job) cursor {
+	if c := r.cursors[j.volume.ID]; c.fits(j) {
+		return c
+	}
+	c := cursor{do: j.do, slots: j.slots(), to: j.to, epoch: j.volume.Epoch}
+	least := j.rows[0].Pass
+	for _, row := range j.rows {
+		if row.Pass.Epoch != c.epoch || row.Pass.To != c.to {
+			return c
+		}
+		if row.Pass.After < least.After {
+			least = row.Pass
+		}
+	}
+	c.after, c.blobs, c.bytes = least.After, least.Blobs, least.Bytes
+	return c
+}
+
+// saved is what a restart may count on: nothing behind the first blob that was set aside.
+func (c cursor) saved(j *job) cairn.SlotPass {
+	if !c.fits(j) || len(c.aside) > 0 {
+		return j.rows[0].Pass
+	}
+	return cairn.SlotPass{Epoch: c.epoch, To: c.to, After: c.after, Blobs: c.blobs, Bytes: c.bytes}
+}
+
+// save commits how far a pass has come. A failure costs work after a restart, no more.
+func (r *Repairer) save(ctx context.Context, j *job) {
+	pass := r.cursors[j.volume.ID].saved(j)
+	for _, row := range j.rows {
+		if row.Pass == pass {
+			continue
+		}
+		row.Pass = pass
+		if err := r.cfg.Meta.RetryDamage(ctx, row); err != nil && !errors.Is(err, cairn.ErrNotFound) && ctx.Err() == nil {
+			r.cfg.Logger.Debug("progress of a slot was not saved", "slot", row.Shard, "err", err)
+		}
+	}
 }
 
 // swap points a slot at another drive, lets the drives refuse writers that do not know it yet, and tells the cache. The
@@ -60,27 +106,32 @@ func (r *Repairer) swap(ctx context.Context, v cairn.Volume, slot uint8, to cair
 }
 
 // fill rebuilds what the drives of some slots lack, for a time slice, and resolves the rows when the pass is through.
-// A blob that is lost gets rows of its own, so that it does not keep the slot from being done. One whose shards merely
-// cannot be reached now keeps the slot open, to be tried again: the slot's row remembers which drive held it before.
+// A blob that cannot be rebuilt gets rows of its own, so that it is tried again alone and does not keep the slot from being
+// done. If much fails, drives are the reason: the slot stays open, since its row remembers which drive held it before, and
+// that may come back.
 func (r *Repairer) fill(ctx context.Context, j *job, until time.Time) error {
 	targets := make([]target, len(j.rows))
 	for i, s := range j.slots() {
 		targets[i] = target{slot: s, drive: j.volume.Slots[s]}
 	}
+	before := r.cursor(j).blobs
 	through, failed, err := r.pass(ctx, j, targets, checkIndex, until)
 	if err != nil {
 		return err
 	}
+	tried := r.cursors[j.volume.ID].blobs - before
 	for _, f := range failed {
-		if !errors.Is(f.err, cairn.ErrLost) {
+		if int64(len(failed))*fewFail > tried && !errors.Is(f.err, cairn.ErrLost) {
 			delete(r.cursors, j.volume.ID) // a pass that counts leaves nothing out
 			return f.err
 		}
 		if err := r.cfg.Meta.AddDamage(ctx, f.findings(targets)); err != nil {
+			delete(r.cursors, j.volume.ID)
 			return err
 		}
 	}
 	if !through {
+		r.save(ctx, j)
 		return nil
 	}
 	ids := make([]cairn.ShardID, len(j.rows))
@@ -103,31 +154,59 @@ func (r *Repairer) move(ctx context.Context, j *job, until time.Time) error {
 	if err != nil {
 		return err
 	}
-	if len(failed) > 0 {
+	c := r.cursors[j.volume.ID]
+	for _, f := range failed {
+		c.aside = append(c.aside, f.row)
+	}
+	r.cursors[j.volume.ID] = c
+	if len(c.aside) > maxAside {
 		delete(r.cursors, j.volume.ID)
-		return failed[0].err // the drive that is away may hold what cannot be rebuilt: the slot stays
+		return failed[0].err
 	}
 	if !through {
+		r.save(ctx, j)
 		return nil
+	}
+	if err := r.retryAside(ctx, j); err != nil {
+		return err // the drive that is away may hold what cannot be rebuilt: the slot stays
 	}
 	delete(r.cursors, j.volume.ID)
 	return r.swap(ctx, j.volume, slot, j.to)
+}
+
+// retryAside tries once more, alone, what a move has set aside.
+func (r *Repairer) retryAside(ctx context.Context, j *job) error {
+	c := r.cursors[j.volume.ID]
+	var left []cairn.BlobRow
+	var first error
+	for _, row := range c.aside {
+		n, err := r.rebuildTimed(ctx, j, row, []target{{slot: j.rows[0].Shard.Slot, drive: j.to}}, checkBytes)
+		if err == nil && n > 0 {
+			err = r.dropReleased(ctx, []cairn.BlobRef{row.Ref}, []target{{slot: j.rows[0].Shard.Slot, drive: j.to}})
+		}
+		if err == nil {
+			continue
+		}
+		left = append(left, row)
+		first = cmp.Or(first, err)
+	}
+	c.aside = left
+	r.cursors[j.volume.ID] = c
+	return first
 }
 
 // pass goes on with a pass over the volume's blobs until it is through or the slice ends. failed lists what could not be
 // rebuilt. It gives up with an error when much fails.
 func (r *Repairer) pass(ctx context.Context, j *job, targets []target, how check, until time.Time) (
 	through bool, failed []failure, err error) {
-	c := r.cursors[j.volume.ID]
-	if !c.fits(j) {
-		c = cursor{do: j.do, slots: j.slots(), to: j.to, epoch: j.volume.Epoch}
-	}
+	c := r.cursor(j)
+	r.cursors[j.volume.ID] = c
 	for {
 		page, err := r.cfg.Meta.Blobs(ctx, j.volume.ID, c.after, pageBlobs)
 		if err != nil {
 			return false, nil, err
 		}
-		done, bad, err := r.rebuildPage(ctx, j.volume, page, targets, how, until)
+		done, bad, err := r.rebuildPage(ctx, j, page, targets, how, until)
 		failed = append(failed, bad...)
 		if err != nil {
 			return false, nil, err
@@ -153,7 +232,7 @@ func (r *Repairer) pass(ctx context.Context, j *job, targets []target, how check
 
 // rebuildPage rebuilds the blobs of a page in parallel, begins none after the slice has ended (but one at least), and
 // returns how many it began; all of those have ended.
-func (r *Repairer) rebuildPage(ctx context.Context, v cairn.Volume, page []cairn.BlobRow, targets []target, how check,
+func (r *Repairer) rebuildPage(ctx context.Context, j *job, page []cairn.BlobRow, targets []target, how check,
 	until time.Time) (done int, failed []failure, err error) {
 	var mu sync.Mutex
 	var written []cairn.BlobRef
@@ -162,18 +241,18 @@ func (r *Repairer) rebuildPage(ctx context.Context, v cairn.Volume, page []cairn
 		if done > 0 && !time.Now().Before(until) {
 			break
 		}
-		share := r.share(v, row)
+		share := r.share(j.volume, row)
 		if err = r.room.Acquire(ctx, share); err != nil {
 			break
 		}
 		done++
 		running.Go(func() {
 			defer r.room.Release(share)
-			n, err := r.rebuildTimed(ctx, v, row, targets, how)
+			n, err := r.rebuildTimed(ctx, j, row, targets, how)
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
-				failed = append(failed, failure{row.Ref, err})
+				failed = append(failed, failure{row, err})
 			} else if n > 0 {
 				written = append(written, row.Ref)
 			}
@@ -197,11 +276,17 @@ func (r *Repairer) share(v cairn.Volume, row cairn.BlobRow) int64 {
 	return smallPerLarge
 }
 
-func (r *Repairer) rebuildTimed(ctx context.Context, v cairn.Volume, row cairn.BlobRow, targets []target, how check) (int64, error) {
+func (r *Repairer) rebuildTimed(ctx context.Context, j *job, row cairn.BlobRow, targets []target, how check) (n int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.BlobTimeout)
 	defer cancel()
+	step := Step{Volume: j.volume.ID, Blob: row.Ref.Blob, Slots: j.slots(), Spare: j.spare, Begun: true}
+	r.cfg.Trace(step)
+	defer func() {
+		step.Begun, step.Err = false, err
+		r.cfg.Trace(step)
+	}()
 	for {
-		n, err := r.rebuild(ctx, v, row, targets, how)
+		n, err := r.rebuild(ctx, j.volume, row, targets, how)
 		if !errors.Is(err, cairn.ErrOverloaded) {
 			return n, err
 		}
@@ -227,15 +312,17 @@ func tooMany(failed []failure) bool {
 
 // failure is a blob that was not rebuilt, and why.
 type failure struct {
-	ref cairn.BlobRef
+	row cairn.BlobRow
 	err error
 }
 
+// findings are rows for what is lacking, to be tried again after a while.
 func (f failure) findings(targets []target) []cairn.Damage {
-	found := make([]cairn.Damage, len(targets))
+	found, now := make([]cairn.Damage, len(targets)), time.Now()
 	for i, t := range targets {
-		found[i] = cairn.Damage{Shard: cairn.ShardID{Volume: f.ref.Volume, Blob: f.ref.Blob, Slot: t.slot},
-			Kind: cairn.DamageMissing, Drive: t.drive, Found: time.Now(), By: "repair", Note: f.err.Error()}
+		found[i] = cairn.Damage{Shard: cairn.ShardID{Volume: f.row.Ref.Volume, Blob: f.row.Ref.Blob, Slot: t.slot},
+			Kind: cairn.DamageMissing, Drive: t.drive, Found: now, By: "repair", Note: f.err.Error(), Tries: 1,
+			RetryAt: now.Add(backoff(0))}
 	}
 	return found
 }
