@@ -73,6 +73,7 @@ type Version struct {
 	Headers   map[string]string `json:"headers,omitempty"` // canonical header name → value: Content-Type …, X-Amz-Meta-*
 	Tags      map[string]string `json:"tags,omitempty"`
 	Class     string            `json:"storage_class,omitempty"` // "" is STANDARD
+	ACL       string            `json:"acl,omitempty"`           // access control list as s3api wrote it; "": its owner's alone
 	Parts     []PartInfo        `json:"parts,omitempty"`         // of a multipart object, in order
 	Layout    Layout            `json:"layout"`
 	Lock      Lock              `json:"lock,omitzero"`
@@ -108,6 +109,7 @@ type Upload struct {
 	Tags          map[string]string `json:"tags,omitempty"`
 	Class         string            `json:"storage_class,omitempty"`
 	Lock          Lock              `json:"lock,omitzero"`
+	ACL           string            `json:"acl,omitempty"`
 	ChecksumAlgo  ChecksumAlgo      `json:"checksum_algorithm,omitempty"`
 	ChecksumWhole bool              `json:"checksum_full_object,omitempty"` // FULL_OBJECT rather than COMPOSITE
 	// Expires is when a lifecycle rule, ExpiryRule, aborts the upload; zero for never. Known when it is created, not stored.

@@ -14,18 +14,18 @@ func TestEvaluate(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		id   Identity
-		req  request
+		req  Request
 		want verdict
 	}{
-		{"root reads", root, request{"s3:GetObject", "b", "k"}, allow},
-		{"root administers", root, request{"admin:Status", "", ""}, allow},
-		{"root without an action", root, request{"", "b", "k"}, deny},
-		{"anonymous reads", Identity{}, request{"s3:GetObject", "b", "k"}, deny},
-		{"anonymous lists buckets", Identity{}, request{"s3:ListAllMyBuckets", "", ""}, deny},
-		{"anonymous that claims root", Identity{Root: true}, request{"s3:GetObject", "b", "k"}, deny},
-		{"user without a policy", user, request{"s3:GetObject", "b", "k"}, deny},
+		{"root reads", root, Request{Action: "s3:GetObject", Bucket: "b", Key: "k"}, allow},
+		{"root administers", root, Request{Action: "admin:Status", Bucket: "", Key: ""}, allow},
+		{"root without an action", root, Request{Action: "", Bucket: "b", Key: "k"}, deny},
+		{"anonymous reads", Identity{}, Request{Action: "s3:GetObject", Bucket: "b", Key: "k"}, deny},
+		{"anonymous lists buckets", Identity{}, Request{Action: "s3:ListAllMyBuckets", Bucket: "", Key: ""}, deny},
+		{"anonymous that claims root", Identity{Root: true}, Request{Action: "s3:GetObject", Bucket: "b", Key: "k"}, deny},
+		{"user without a policy", user, Request{Action: "s3:GetObject", Bucket: "b", Key: "k"}, deny},
 	} {
-		if got := evaluate(c.id, c.req); got != c.want {
+		if got := evaluate(&c.id, &c.req); got != c.want {
 			t.Errorf("%s: got %d, want %d", c.name, got, c.want)
 		}
 	}
@@ -36,19 +36,19 @@ func TestStore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	secret, id, err := s.Lookup("AKIAROOT")
-	if want := (Identity{Account: DefaultAccount, AccessKey: "AKIAROOT", Root: true}); err != nil || secret != "correct horse" || id != want {
+	secret, id, err := s.Lookup("AKIAROOT", "")
+	if want := (Identity{Account: DefaultAccount, Number: rootNumber, Name: DefaultAccount, AccessKey: "AKIAROOT", Root: true}); err != nil || secret != "correct horse" || id != want {
 		t.Errorf("Lookup: got %q, %+v, %v", secret, id, err)
 	}
 	for _, key := range []string{"", "akiaroot", "AKIAROOT ", "AKIAROO"} {
-		if secret, id, err := s.Lookup(key); !errors.Is(err, cairn.ErrNotFound) || secret != "" || !id.Anonymous() {
+		if secret, id, err := s.Lookup(key, ""); !errors.Is(err, cairn.ErrNotFound) || secret != "" || !id.Anonymous() {
 			t.Errorf("Lookup(%q): got %q, %+v, %v", key, secret, id, err)
 		}
 	}
-	if err := s.Authorize(id, "s3:PutObject", "b", "k"); err != nil {
+	if err := s.Authorize(&id, &Request{Action: "s3:PutObject", Bucket: "b", Key: "k"}); err != nil {
 		t.Errorf("root: %v", err)
 	}
-	if err := s.Authorize(Identity{}, "s3:PutObject", "b", "k"); !errors.Is(err, cairn.ErrForbidden) {
+	if err := s.Authorize(&Identity{}, &Request{Action: "s3:PutObject", Bucket: "b", Key: "k"}); !errors.Is(err, cairn.ErrForbidden) {
 		t.Errorf("anonymous: got %v, want %v", err, cairn.ErrForbidden)
 	}
 }
@@ -84,8 +84,9 @@ func TestAuthorizeAllocatesNothingForRoot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, id, _ := s.Lookup("AKIAROOT")
-	if n := testing.AllocsPerRun(100, func() { s.Authorize(id, "s3:GetObject", "bucket", "key") }); n != 0 {
+	_, id, _ := s.Lookup("AKIAROOT", "")
+	who, r := &id, &Request{Action: "s3:GetObject", Bucket: "bucket", Key: "key"}
+	if n := testing.AllocsPerRun(100, func() { s.Authorize(who, r) }); n != 0 {
 		t.Errorf("got %v allocations, want 0", n)
 	}
 }

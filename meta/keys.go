@@ -34,6 +34,7 @@ const (
 	famLease    = 'L' // first blob ID → lease
 	famDue      = 'e' // time, bucket ID, escaped key, kind → bucket's name: see lifecycle.go
 	famReindex  = 'x' // bucket ID → job that makes due rows of what is there
+	famIdentity = 'I' // kind/name → row of iam's
 )
 
 func appendID(b []byte, id uint64) []byte { return binary.BigEndian.AppendUint64(b, id) }

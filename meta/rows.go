@@ -48,6 +48,9 @@ func decodeBucket(row []byte) (b cairn.Bucket, err error) {
 	return b, err
 }
 
+// uploadACL is the field of an upload's access control list.
+const uploadACL protowire.Number = 20
+
 func encodeUpload(u *cairn.Upload) []byte {
 	row := putTime(nil, 1, u.Created)
 	row = putBytes(row, 2, u.Owner)
@@ -56,7 +59,8 @@ func encodeUpload(u *cairn.Upload) []byte {
 	row = putBytes(row, 5, u.Class)
 	row = putBytes(row, 6, string(u.ChecksumAlgo))
 	row = putBool(row, 7, u.ChecksumWhole)
-	return putBytes(row, 8, encodeLock(u.Lock))
+	row = putBytes(row, 8, encodeLock(u.Lock))
+	return putBytes(row, uploadACL, u.ACL)
 }
 
 // decodeUpload leaves Bucket, Key and ID to the caller, who has them from the row's key.
@@ -79,6 +83,8 @@ func decodeUpload(row []byte) (u cairn.Upload, err error) {
 			u.ChecksumWhole = f.num != 0
 		case 8:
 			u.Lock, err = decodeLock(f.bytes)
+		case uploadACL:
+			u.ACL = string(f.bytes)
 		}
 		return err
 	})

@@ -6,11 +6,11 @@ import (
 	"cairn"
 )
 
-// UpdateVersion changes what may change of a committed version: its tags and its lock. Bytes, headers, IDs and times stay.
+// UpdateVersion changes what may change of a committed version: its tags, its lock and its access control list. Bytes, headers, IDs and times stay.
 type UpdateVersion struct {
 	Ref VersionRef
-	// Change sees the version without its layout, and may run more than once. What it does to other fields than Tags and
-	// Lock is not kept. Its error ends the update.
+	// Change sees the version without its layout, and may run more than once. What it does to other fields than Tags,
+	// Lock and ACL is not kept. Its error ends the update.
 	Change func(b cairn.Bucket, v *cairn.Version) error
 }
 
@@ -67,7 +67,7 @@ func (o *object) update(r *UpdateVersion) (v cairn.Version, err error) {
 			return v, err
 		}
 	}
-	target.v.Lock, target.tags = v.Lock, encodeTags(v.Tags)
+	target.v.Lock, target.v.ACL, target.tags = v.Lock, v.ACL, encodeTags(v.Tags)
 	key := objectKey(famCurrent, o.bucket.ID, o.key)
 	if !isCurrent {
 		key = olderKey(o.bucket.ID, o.key, target.v.ID)

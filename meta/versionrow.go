@@ -46,6 +46,7 @@ const (
 	verUpload
 	verTags
 	verLock
+	verACL
 )
 
 const (
@@ -84,7 +85,8 @@ func (r *versionRow) encode() []byte {
 	b = putBool(b, verInline, r.inline)
 	b = putBytes(b, verUpload, r.upload)
 	b = putBytes(b, verTags, r.tags)
-	return putBytes(b, verLock, encodeLock(r.v.Lock))
+	b = putBytes(b, verLock, encodeLock(r.v.Lock))
+	return putBytes(b, verACL, r.v.ACL)
 }
 
 // putETag keeps the usual forms, 32 digits with or without "-N", as 16 bytes and a number.
@@ -141,6 +143,8 @@ func decodeVersion(row []byte) (r versionRow, err error) {
 			r.upload = string(f.bytes)
 		case verTags:
 			r.tags = f.bytes
+		case verACL:
+			r.v.ACL = string(f.bytes)
 		case verLock:
 			r.v.Lock, err = decodeLock(f.bytes)
 		}

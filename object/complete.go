@@ -62,7 +62,7 @@ func (r *Complete) build(u cairn.Upload, parts []cairn.Part, minPart int64) (cai
 	}
 	v := cairn.Version{
 		Bucket: u.Bucket, Key: u.Key, Owner: u.Owner,
-		Headers: u.Headers, Tags: u.Tags, Class: u.Class, Lock: u.Lock,
+		Headers: u.Headers, Tags: u.Tags, Class: u.Class, Lock: u.Lock, ACL: u.ACL,
 		Parts: make([]cairn.PartInfo, len(parts)),
 	}
 	for i, p := range parts {

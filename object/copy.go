@@ -50,7 +50,7 @@ func (s *Store) copyOnce(ctx context.Context, r Copy) (cairn.Version, error) {
 		Version: cairn.Version{
 			Bucket: r.Bucket, Key: r.Key, Owner: r.Owner,
 			Size: from.Size, ETag: from.ETag, Checksums: checksums, Parts: from.Parts,
-			Headers: what.Headers, Tags: what.Tags, Class: what.Class, Lock: what.Lock,
+			Headers: what.Headers, Tags: what.Tags, Class: what.Class, Lock: what.Lock, ACL: what.ACL,
 			Layout: from.Layout,
 		},
 		If:     r.If,

@@ -36,7 +36,7 @@ func (s *Store) Put(ctx context.Context, r Put) (cairn.Version, error) {
 		Version: cairn.Version{
 			Bucket: r.Bucket, Key: r.Key, Owner: r.Owner,
 			Size: st.size, ETag: st.etag, Checksums: []cairn.Checksum{st.checksum},
-			Headers: r.What.Headers, Tags: r.What.Tags, Class: r.What.Class, Lock: r.What.Lock,
+			Headers: r.What.Headers, Tags: r.What.Tags, Class: r.What.Class, Lock: r.What.Lock, ACL: r.What.ACL,
 			Layout: st.layout,
 		},
 		NewBlobs: st.newBlobs,

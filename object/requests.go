@@ -23,6 +23,7 @@ type Put struct {
 type Attributes struct {
 	Headers map[string]string // canonical name → value: Content-Type, Cache-Control, …, X-Amz-Meta-*
 	Tags    map[string]string
+	ACL     string // access control list, as the frontend writes it
 	Class   string // storage class, "" for STANDARD
 	Lock    cairn.Lock
 }

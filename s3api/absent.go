@@ -22,22 +22,14 @@ func missing(code, message string) *apiError { return newError(http.StatusNotFou
 // NotImplemented, and a DELETE of what is not there succeeds.
 func bucketAbsences() []absence {
 	const ns = ` xmlns="` + xmlNamespace + `"`
-	noPolicy := missing("NoSuchBucketPolicy", "The bucket policy does not exist")
 	noConfig := missing("NoSuchConfiguration", "The specified configuration does not exist.")
 	return []absence{
-		{query: "policyStatus", name: "BucketPolicyStatus", get: noPolicy},
-		{query: "policy", name: "BucketPolicy", get: noPolicy},
-		{query: "cors", name: "BucketCors", get: missing("NoSuchCORSConfiguration", "The CORS configuration does not exist")},
 		{query: "website", name: "BucketWebsite",
 			get: missing("NoSuchWebsiteConfiguration", "The specified bucket does not have a website configuration")},
 		{query: "encryption", name: "BucketEncryption", get: missing("ServerSideEncryptionConfigurationNotFoundError",
 			"The server side encryption configuration was not found")},
 		{query: "replication", name: "BucketReplication",
 			get: missing("ReplicationConfigurationNotFoundError", "The replication configuration was not found")},
-		{query: "publicAccessBlock", name: "PublicAccessBlock", get: missing("NoSuchPublicAccessBlockConfiguration",
-			"The public access block configuration was not found")},
-		{query: "ownershipControls", name: "BucketOwnershipControls", doc: `<OwnershipControls` + ns +
-			`><Rule><ObjectOwnership>BucketOwnerEnforced</ObjectOwnership></Rule></OwnershipControls>`},
 		{query: "accelerate", name: "BucketAccelerateConfiguration", doc: `<AccelerateConfiguration` + ns + `/>`},
 		{query: "requestPayment", name: "BucketRequestPayment", doc: `<RequestPaymentConfiguration` + ns +
 			`><Payer>BucketOwner</Payer></RequestPaymentConfiguration>`},

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"cairn"
+	"cairn/iam"
 	"cairn/s3api/sigv4"
 )
 
@@ -50,14 +51,8 @@ func (c *call) verify() error {
 	if err := c.auth.CheckTime(c.start); err != nil {
 		return c.explainAuth(err)
 	}
-	secret, who, err := c.srv.cfg.Identities.Lookup(c.auth.AccessKey)
-	switch {
-	case errors.Is(err, cairn.ErrNotFound), err == nil && c.auth.Token != "":
-		if c.auth.Token != "" {
-			return errInvalidToken.with("The provided token is malformed or otherwise invalid.")
-		}
-		return errInvalidAccessKey.with("", field{"AWSAccessKeyId", c.auth.AccessKey})
-	case err != nil:
+	secret, who, err := c.lookup(c.auth.AccessKey, c.auth.Token)
+	if err != nil {
 		return err
 	}
 	c.seed, err = c.srv.verifier.Verify(&c.auth, secret, &sigv4.Message{Method: c.r.Method, Path: c.path, RawPath: c.raw,
@@ -72,6 +67,20 @@ func (c *call) verify() error {
 	return nil
 }
 
+// lookup finds the identity behind an access key and the session token that came with it.
+func (c *call) lookup(accessKey, token string) (secret string, who iam.Identity, err error) {
+	secret, who, err = c.srv.cfg.Identities.Lookup(accessKey, token)
+	switch {
+	case errors.Is(err, iam.ErrExpired):
+		err = errExpiredToken
+	case errors.Is(err, cairn.ErrInvalid):
+		err = errInvalidToken.with("The provided token is malformed or otherwise invalid.")
+	case errors.Is(err, cairn.ErrNotFound):
+		err = errInvalidAccessKey.with("", field{"AWSAccessKeyId", accessKey})
+	}
+	return secret, who, err
+}
+
 // verifyV2 takes a presigned URL of Signature Version 2. Its x-amz-… parameters are headers that the signer moved into the
 // query, and are signed as headers.
 func (c *call) verifyV2() error {
@@ -82,10 +91,7 @@ func (c *call) verifyV2() error {
 	if err != nil {
 		return c.explainAuth(err)
 	}
-	secret, who, err := c.srv.cfg.Identities.Lookup(a.AccessKey)
-	if errors.Is(err, cairn.ErrNotFound) {
-		return errInvalidAccessKey.with("", field{"AWSAccessKeyId", a.AccessKey})
-	}
+	secret, who, err := c.lookup(a.AccessKey, c.query.get("x-amz-security-token"))
 	if err != nil {
 		return err
 	}
@@ -141,32 +147,4 @@ func (c *call) explainAuth(err error) error {
 		return api.with("", field{"AWSAccessKeyId", c.auth.AccessKey}, field{"SignatureProvided", c.auth.Signature})
 	}
 	return api
-}
-
-// authorize asks whether the identity may do the action.
-func (c *call) authorize(action string) error {
-	if action == "" && c.who.Anonymous() {
-		return errAccessDenied
-	}
-	if action != "" {
-		if err := c.srv.cfg.Identities.Authorize(c.who, action, c.bucket, c.key); err != nil {
-			return err
-		}
-	}
-	return c.checkOwner(c.header("X-Amz-Expected-Bucket-Owner"), c.bucket)
-}
-
-// checkOwner refuses a bucket of another owner than the client expects.
-func (c *call) checkOwner(expected, bucket string) error {
-	if expected == "" || bucket == "" || c.op.name == "CreateBucket" {
-		return nil
-	}
-	b, err := c.srv.cfg.Objects.Bucket(c.r.Context(), bucket)
-	if err != nil {
-		return err
-	}
-	if b.Owner != expected {
-		return errAccessDenied
-	}
-	return nil
 }

@@ -46,8 +46,8 @@ func (c *call) listBuckets() error {
 	return c.render(func(b []byte) []byte { return c.appendBuckets(b, page, prefix, next) })
 }
 
-// mayList: an account sees its own buckets, the root identity sees all.
-func (c *call) mayList(b cairn.Bucket) bool { return c.who.Root || b.Owner == c.who.Account }
+// mayList: an account sees its own buckets, the root identity and administrators see all.
+func (c *call) mayList(b cairn.Bucket) bool { return c.who.Admin() || b.Owner == c.who.Account }
 
 func (c *call) appendBuckets(b []byte, page []cairn.Bucket, prefix, next string) []byte {
 	b = append(b, `<ListAllMyBucketsResult xmlns="`+xmlNamespace+`">`...)
@@ -102,6 +102,7 @@ func (c *call) createBucket() error {
 		return err
 	}
 	_, err := c.srv.cfg.Objects.CreateBucket(c.r.Context(), made)
+	c.srv.accesses.forget(c.bucket)
 	if errors.Is(err, cairn.ErrExists) {
 		return c.bucketExists(err)
 	}
@@ -168,7 +169,9 @@ func (c *call) deleteBucket() error {
 	if err := c.noBody(); err != nil {
 		return err
 	}
-	if err := c.srv.cfg.Objects.DeleteBucket(c.r.Context(), c.bucket); err != nil {
+	err := c.srv.cfg.Objects.DeleteBucket(c.r.Context(), c.bucket)
+	c.srv.accesses.forget(c.bucket)
+	if err != nil {
 		return err
 	}
 	return c.noContent(http.StatusNoContent)

@@ -28,7 +28,10 @@ type call struct {
 	query params
 	auth  sigv4.Auth
 	seed  sigv4.Seed
-	who   iam.Identity // zero: anonymous
+	who   iam.Identity      // zero: anonymous
+	asked question          // the last one put to the policies
+	tags  map[string]string // that the request brings, for policies
+	form  bool              // a POST form, which carries its own credentials
 
 	in       inbound
 	admitted bool
@@ -175,7 +178,7 @@ func (c *call) fail(err error) {
 	if c.in.err != nil && !isAPIError(err) {
 		err = c.in.err // the layers below may have wrapped or replaced what the body's reader said
 	}
-	api, known := translate(c.notFound(err))
+	api, known := translate(c.notFound(c.hideAbsence(err)))
 	c.code = api.code
 	if c.status != 0 {
 		level := slog.LevelWarn

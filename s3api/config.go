@@ -3,6 +3,7 @@ package s3api
 import (
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"time"
 
 	"cairn"
@@ -17,6 +18,10 @@ type Config struct {
 	// Domains are the names under which buckets are reached as hosts ("s3.example.com": bucket.s3.example.com).
 	// "localhost" is always one.
 	Domains []string
+	// ObjectOwnership is that of buckets which have no ownership controls. Default BucketOwnerEnforced: no ACLs.
+	ObjectOwnership string
+	// TrustedProxies are the addresses whose X-Forwarded-For is believed, for aws:SourceIp. Default: none.
+	TrustedProxies []netip.Prefix
 	// MaxRequests bounds the requests under way. Default 512.
 	MaxRequests int
 	// MaxWaiting bounds the requests that wait for one of them to end, each for QueueWait at the most. Defaults 1,024, 5 s.
@@ -45,6 +50,12 @@ const defaultDomain = "localhost"
 func (c *Config) setDefaults() error {
 	if c.Objects == nil || c.Identities == nil {
 		return &cairn.Error{Op: "s3api.new", Err: fmt.Errorf("no objects or identities: %w", cairn.ErrInvalid)}
+	}
+	if c.ObjectOwnership == "" {
+		c.ObjectOwnership = ownerEnforced
+	}
+	if !validOwnership(c.ObjectOwnership) {
+		return &cairn.Error{Op: "s3api.new", Subject: c.ObjectOwnership, Err: fmt.Errorf("no such object ownership: %w", cairn.ErrInvalid)}
 	}
 	if c.Region == "" {
 		c.Region = "us-east-1"

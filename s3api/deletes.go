@@ -110,7 +110,7 @@ func (c *call) deletable(key, id string) (ref meta.VersionRef, err error) {
 		}
 	}
 	ref.Bucket, ref.Key = c.bucket, key
-	return ref, c.srv.cfg.Identities.Authorize(c.who, action, c.bucket, key)
+	return ref, c.mayDoVersion(action, c.bucket, key, id)
 }
 
 // deleteAll runs the requests and files their results. A missing bucket fails the whole.

@@ -75,6 +75,7 @@ var (
 	errInvalidRequest         = newError(400, "InvalidRequest", "Invalid Request")
 	errInvalidStorageClass    = newError(400, "InvalidStorageClass", "The storage class you specified is not valid")
 	errInvalidTag             = newError(400, "InvalidTag", "The tag provided was not a valid tag. This error can occur if the tag did not pass input validation.")
+	errExpiredToken           = newError(400, "ExpiredToken", "The provided token has expired.")
 	errInvalidToken           = newError(400, "InvalidToken", "The provided token is malformed or otherwise not valid.")
 	errInvalidURI             = newError(400, "InvalidURI", "Couldn't parse the specified URI.")
 	errKeyTooLong             = newError(400, "KeyTooLongError", "Your key is too long")

@@ -418,8 +418,8 @@ type recorder struct {
 	asked chan string
 }
 
-func (r recorder) Authorize(_ iam.Identity, action, bucket, key string) error {
-	r.asked <- action + " " + bucket + "/" + key
+func (r recorder) Authorize(_ *iam.Identity, q *iam.Request) error {
+	r.asked <- q.Action + " " + q.Bucket + "/" + q.Key
 	return nil
 }
 
@@ -427,6 +427,7 @@ func (r recorder) Authorize(_ iam.Identity, action, bucket, key string) error {
 func TestActions(t *testing.T) {
 	asked := make(chan string, 8)
 	r := newRig(t, func(c *Config) { c.Identities = recorder{c.Identities, asked} })
+	r.stack.Buckets(t, "other")
 	const id = "?versionId=00000000000000ff"
 	del := r.deletion("<Delete><Object><Key>x</Key></Object><Object><Key>y</Key><VersionId>null</VersionId></Object></Delete>")
 	for _, c := range []struct {

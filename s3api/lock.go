@@ -215,12 +215,12 @@ func (c *call) needLockDigest(l cairn.Lock) error {
 // bypass tells whether a retention in GOVERNANCE mode may be lifted: it is asked for, and the identity may.
 func (c *call) bypass(key string) bool {
 	return strings.EqualFold(c.header("X-Amz-Bypass-Governance-Retention"), "true") &&
-		c.srv.cfg.Identities.Authorize(c.who, "s3:BypassGovernanceRetention", c.bucket, key) == nil
+		c.mayDo("s3:BypassGovernanceRetention", c.bucket, key) == nil
 }
 
 // authorizeAlso asks for a further action on the request's key.
 func (c *call) authorizeAlso(action string) error {
-	return c.srv.cfg.Identities.Authorize(c.who, action, c.bucket, c.key)
+	return c.mayDo(action, c.bucket, c.key)
 }
 
 type retentionDoc struct {

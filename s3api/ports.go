@@ -53,11 +53,23 @@ type UploadStore interface {
 
 // Identities knows who may do what. *iam.Store is one.
 type Identities interface {
-	// Lookup returns the secret and identity of an access key; ErrNotFound if there is none.
-	Lookup(accessKey string) (secret string, id iam.Identity, err error)
-	// Authorize returns nil if the identity (the zero one is anonymous) may do the action, ErrForbidden otherwise. key is ""
-	// for actions on buckets, bucket too for actions on the account.
-	Authorize(id iam.Identity, action, bucket, key string) error
+	// Lookup returns the secret and identity of an access key and the session token with it, "" for none. ErrNotFound if
+	// there is no such key, ErrInvalid for a wrong token, iam.ErrExpired.
+	Lookup(accessKey, token string) (secret string, id iam.Identity, err error)
+	// Authorize returns nil if the identity (the zero one is anonymous) may do what is asked, ErrForbidden otherwise.
+	Authorize(id *iam.Identity, r *iam.Request) error
+	Accounts
+}
+
+// Accounts knows the owners of buckets and objects.
+type Accounts interface {
+	// AccountOf returns the account with a canonical ID; false if it is not known.
+	AccountOf(id string) (iam.Account, bool)
+	AccountByEmail(email string) (iam.Account, bool)
+	// Owns tells whether a name that a client gave for an account means the one with a canonical ID.
+	Owns(name, id string) bool
+	// CheckPrincipals refuses a policy that names somebody who does not exist.
+	CheckPrincipals(p *iam.Policy) error
 }
 
 // Observer is told of every finished request. Observe is called by many goroutines and must not block.

@@ -174,7 +174,13 @@ func (c *call) source() (meta.VersionRef, error) {
 	if from.ID != 0 || from.Null {
 		action = "s3:GetObjectVersion"
 	}
-	if err := c.srv.cfg.Identities.Authorize(c.who, action, from.Bucket, from.Key); err != nil {
+	version := ""
+	if from.Null {
+		version = "null"
+	} else if from.ID != 0 {
+		version = from.ID.String()
+	}
+	if err := c.mayDoVersion(action, from.Bucket, from.Key, version); err != nil {
 		return from, err
 	}
 	return from, c.checkOwner(c.header("X-Amz-Source-Expected-Bucket-Owner"), from.Bucket)

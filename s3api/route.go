@@ -59,6 +59,7 @@ func (s *Server) operations() []operation {
 	}
 	ops = append(ops, lockOperations()...)
 	ops = append(ops, lifecycleOperations()...)
+	ops = append(ops, accessOperations()...)
 	ops = append(ops, absentOperations()...)
 	return append(ops,
 		operation{name: "GetObject", action: "s3:GetObject", level: object_, method: "GET", handle: (*call).getObject},

@@ -31,6 +31,7 @@ type Server struct {
 	hostID   []string            // x-amz-id-2 of this process
 	started  uint64              // random: request ids of two processes differ
 	requests atomic.Uint64
+	accesses accessCache
 }
 
 // New returns a server.
@@ -60,6 +61,13 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer s.finish(c)
 	if err := c.read(); err != nil {
 		c.fail(err)
+		return
+	}
+	c.crossOrigin()
+	if r.Method == http.MethodOptions {
+		if err := c.preflight(); err != nil {
+			c.fail(err)
+		}
 		return
 	}
 	s.router.ServeHTTP(c, r)

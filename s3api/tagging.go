@@ -160,6 +160,7 @@ func (c *call) setConfig(name, value string, status int) error {
 		b.Configs = configs
 		return nil
 	})
+	c.srv.accesses.forget(c.bucket)
 	if err != nil {
 		return err
 	}
