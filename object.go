@@ -83,6 +83,8 @@ type Version struct {
 	// and not stored.
 	Expires    time.Time `json:"-"`
 	ExpiryRule string    `json:"-"`
+	// Encryption tells how the bytes of Layout are sealed. Size, ETag and Checksums are of the plain ones (ETag: see object).
+	Encryption Encryption `json:"encryption,omitzero"`
 }
 
 // Layout tells where a version's or part's bytes are: inline, or in blobs one after another.
@@ -96,6 +98,7 @@ type PartInfo struct {
 	Number    int        `json:"number"`
 	Size      int64      `json:"size"`
 	Checksums []Checksum `json:"checksums,omitempty"`
+	Salt      []byte     `json:"salt,omitempty"` // of a sealed part: each is a sealed body of its own
 }
 
 // Upload is an open multipart session. What the finished version will carry is fixed when the upload is created.
@@ -113,8 +116,9 @@ type Upload struct {
 	ChecksumAlgo  ChecksumAlgo      `json:"checksum_algorithm,omitempty"`
 	ChecksumWhole bool              `json:"checksum_full_object,omitempty"` // FULL_OBJECT rather than COMPOSITE
 	// Expires is when a lifecycle rule, ExpiryRule, aborts the upload; zero for never. Known when it is created, not stored.
-	Expires    time.Time `json:"-"`
-	ExpiryRule string    `json:"-"`
+	Expires    time.Time  `json:"-"`
+	ExpiryRule string     `json:"-"`
+	Encryption Encryption `json:"encryption,omitzero"`
 }
 
 // Part is one numbered piece of an upload.
@@ -124,7 +128,10 @@ type Part struct {
 	ETag      string     `json:"etag"` // hexadecimal MD5
 	Modified  time.Time  `json:"modified"`
 	Checksums []Checksum `json:"checksums,omitempty"`
-	Layout    Layout     `json:"layout"`
+	Salt      []byte     `json:"salt,omitempty"` // the part is sealed; nil: its bytes are plain
+	// Encryption is the upload's, told to whoever stores a part. It is not kept with the part.
+	Encryption Encryption `json:"-"`
+	Layout     Layout     `json:"layout"`
 }
 
 // ChecksumAlgo is one of S3's additional checksums, under S3's own name.

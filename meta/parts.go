@@ -19,7 +19,11 @@ func (r *PutPart) Validate() error {
 	for _, b := range r.Part.Layout.Blobs {
 		size += b.Length
 	}
-	if size != r.Part.Size {
+	want := r.Part.Size
+	if r.Part.Salt != nil {
+		want = cairn.SealedSize(want)
+	}
+	if size != want {
 		return invalid("layout of %d bytes for a part of %d", size, r.Part.Size)
 	}
 	return nil

@@ -24,7 +24,7 @@ func (r *PutVersion) Validate() error {
 	for _, b := range v.Layout.Blobs {
 		size += b.Length
 	}
-	if size != v.Size || v.DeleteMarker {
+	if size != storedSize(v) || v.DeleteMarker {
 		return invalid("layout of %d bytes for a version of %d", size, v.Size)
 	}
 	return nil

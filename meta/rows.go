@@ -60,7 +60,8 @@ func encodeUpload(u *cairn.Upload) []byte {
 	row = putBytes(row, 6, string(u.ChecksumAlgo))
 	row = putBool(row, 7, u.ChecksumWhole)
 	row = putBytes(row, 8, encodeLock(u.Lock))
-	return putBytes(row, uploadACL, u.ACL)
+	row = putBytes(row, uploadACL, u.ACL)
+	return putEncryption(row, uploadEncryption, &u.Encryption)
 }
 
 // decodeUpload leaves Bucket, Key and ID to the caller, who has them from the row's key.
@@ -85,6 +86,8 @@ func decodeUpload(row []byte) (u cairn.Upload, err error) {
 			u.Lock, err = decodeLock(f.bytes)
 		case uploadACL:
 			u.ACL = string(f.bytes)
+		case uploadEncryption:
+			u.Encryption, err = getEncryption(f.bytes)
 		}
 		return err
 	})
@@ -98,7 +101,8 @@ func encodePart(p *cairn.Part) []byte {
 	row = putTime(row, 4, p.Modified)
 	row = putChecksums(row, 5, p.Checksums)
 	row = putBlobs(row, 6, p.Layout.Blobs)
-	return putBytes(row, 7, p.Layout.Inline)
+	row = putBytes(row, 7, p.Layout.Inline)
+	return putBytes(row, partSalt, p.Salt)
 }
 
 func decodePart(row []byte) (p cairn.Part, err error) {
@@ -120,6 +124,8 @@ func decodePart(row []byte) (p cairn.Part, err error) {
 			p.Layout.Blobs, err = getBlobs(f.bytes)
 		case 7:
 			p.Layout.Inline = slices.Clone(f.bytes)
+		case partSalt:
+			p.Salt = slices.Clone(f.bytes)
 		}
 		return err
 	})

@@ -86,7 +86,8 @@ func (r *versionRow) encode() []byte {
 	b = putBytes(b, verUpload, r.upload)
 	b = putBytes(b, verTags, r.tags)
 	b = putBytes(b, verLock, encodeLock(r.v.Lock))
-	return putBytes(b, verACL, r.v.ACL)
+	b = putBytes(b, verACL, r.v.ACL)
+	return putEncryption(b, verEncryption, &r.v.Encryption)
 }
 
 // putETag keeps the usual forms, 32 digits with or without "-N", as 16 bytes and a number.
@@ -147,6 +148,8 @@ func decodeVersion(row []byte) (r versionRow, err error) {
 			r.v.ACL = string(f.bytes)
 		case verLock:
 			r.v.Lock, err = decodeLock(f.bytes)
+		case verEncryption:
+			r.v.Encryption, err = getEncryption(f.bytes)
 		}
 		return err
 	})
@@ -170,7 +173,7 @@ func encodeDetail(v *cairn.Version) (detail []byte, inlineRow bool) {
 	detail = putMap(detail, detHeader, v.Headers)
 	for _, p := range v.Parts {
 		msg := putInt(putUint(nil, 1, uint64(p.Number)), 2, p.Size)
-		detail = putMessage(detail, detPart, putChecksums(msg, 3, p.Checksums))
+		detail = putMessage(detail, detPart, putBytes(putChecksums(msg, 3, p.Checksums), partSalt, p.Salt))
 	}
 	detail = putBlobs(detail, detBlobs, v.Layout.Blobs)
 	if len(v.Layout.Inline) > maxRowInline {
@@ -209,6 +212,8 @@ func decodePartInfo(row []byte) (p cairn.PartInfo, err error) {
 			var c cairn.Checksum
 			c, err = getChecksum(f.bytes)
 			p.Checksums = append(p.Checksums, c)
+		case partSalt:
+			p.Salt = slices.Clone(f.bytes)
 		}
 		return err
 	})

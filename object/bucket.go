@@ -48,8 +48,8 @@ func (s *Store) Stats(ctx context.Context, bucket string) (meta.BucketStats, err
 }
 
 const (
-	// profileTTL is how long a bucket's profile may be out of date. The profile decides only how new blobs are laid out,
-	// and whether the bucket exists is decided again by the commit.
+	// profileTTL is how long a bucket's profile and encryption may be out of date in another process than the one that
+	// changed them. They decide only how new blobs are laid out, and whether the bucket exists is decided again by the commit.
 	profileTTL = 2 * time.Second
 	// maxProfiles bounds the cache.
 	maxProfiles = 4096
@@ -62,24 +62,30 @@ type profiles struct {
 }
 
 type cachedProfile struct {
-	profile cairn.Profile
-	until   time.Time
+	layout
+	until time.Time
 }
 
-func (p *profiles) get(bucket string, now time.Time) (cairn.Profile, bool) {
+// layout is how new bytes of a bucket are stored.
+type layout struct {
+	profile    cairn.Profile
+	encryption cairn.EncryptionRule
+}
+
+func (p *profiles) get(bucket string, now time.Time) (layout, bool) {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	c, ok := p.m[bucket]
-	return c.profile, ok && now.Before(c.until)
+	return c.layout, ok && now.Before(c.until)
 }
 
-func (p *profiles) set(bucket string, profile cairn.Profile, now time.Time) {
+func (p *profiles) set(bucket string, l layout, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.m == nil || len(p.m) >= maxProfiles {
 		p.m = make(map[string]cachedProfile)
 	}
-	p.m[bucket] = cachedProfile{profile, now.Add(profileTTL)}
+	p.m[bucket] = cachedProfile{l, now.Add(profileTTL)}
 }
 
 func (p *profiles) forget(bucket string) {
@@ -88,21 +94,30 @@ func (p *profiles) forget(bucket string) {
 	delete(p.m, bucket)
 }
 
-// profile returns the profile for new blobs of a bucket; ErrNoSuchBucket, so that a doomed upload fails before its body is
+// layoutOf returns how new bytes of a bucket are stored; ErrNoSuchBucket, so that a doomed upload fails before its body is
 // read.
-func (s *Store) profile(ctx context.Context, bucket string) (cairn.Profile, error) {
+func (s *Store) layoutOf(ctx context.Context, bucket string) (layout, error) {
 	now := time.Now()
-	if p, ok := s.profiles.get(bucket, now); ok {
-		return p, nil
+	if l, ok := s.profiles.get(bucket, now); ok {
+		return l, nil
 	}
 	b, err := s.Bucket(ctx, bucket)
 	if err != nil {
-		return cairn.Profile{}, err
+		return layout{}, err
 	}
-	p := b.Profile
-	if p == (cairn.Profile{}) {
-		p = s.cfg.DefaultProfile
+	l := layout{profile: b.Profile}
+	if l.profile == (cairn.Profile{}) {
+		l.profile = s.cfg.DefaultProfile
 	}
-	s.profiles.set(bucket, p, now)
-	return p, nil
+	if l.encryption, err = s.bucketRule(b); err != nil {
+		return layout{}, err
+	}
+	s.profiles.set(bucket, l, now)
+	return l, nil
+}
+
+// profile returns the profile for new blobs of a bucket.
+func (s *Store) profile(ctx context.Context, bucket string) (cairn.Profile, error) {
+	l, err := s.layoutOf(ctx, bucket)
+	return l.profile, err
 }

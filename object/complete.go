@@ -63,12 +63,13 @@ func (r *Complete) build(u cairn.Upload, parts []cairn.Part, minPart int64) (cai
 	v := cairn.Version{
 		Bucket: u.Bucket, Key: u.Key, Owner: u.Owner,
 		Headers: u.Headers, Tags: u.Tags, Class: u.Class, Lock: u.Lock, ACL: u.ACL,
-		Parts: make([]cairn.PartInfo, len(parts)),
+		Encryption: u.Encryption,
+		Parts:      make([]cairn.PartInfo, len(parts)),
 	}
 	for i, p := range parts {
 		v.Size += p.Size
 		v.Layout.Blobs = append(v.Layout.Blobs, p.Layout.Blobs...)
-		v.Parts[i] = cairn.PartInfo{Number: p.Number, Size: p.Size, Checksums: pick(p.Checksums, uploadAlgorithm(u))}
+		v.Parts[i] = cairn.PartInfo{Number: p.Number, Size: p.Size, Checksums: pick(p.Checksums, uploadAlgorithm(u)), Salt: p.Salt}
 	}
 	var err error
 	if v.ETag, err = etagOfParts(parts); err == nil {

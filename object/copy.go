@@ -42,6 +42,13 @@ func (s *Store) copyOnce(ctx context.Context, r Copy) (cairn.Version, error) {
 	if r.Replace != nil {
 		what = r.Replace(from)
 	}
+	encryption, moved, err := s.recast(ctx, r, src)
+	if err != nil {
+		return cairn.Version{}, err
+	}
+	if moved {
+		return s.copyBytes(ctx, r, src, what)
+	}
 	checksums, err := s.copyChecksums(ctx, src, r.Checksum)
 	if err != nil {
 		return cairn.Version{}, err
@@ -51,7 +58,8 @@ func (s *Store) copyOnce(ctx context.Context, r Copy) (cairn.Version, error) {
 			Bucket: r.Bucket, Key: r.Key, Owner: r.Owner,
 			Size: from.Size, ETag: from.ETag, Checksums: checksums, Parts: from.Parts,
 			Headers: what.Headers, Tags: what.Tags, Class: what.Class, Lock: what.Lock, ACL: what.ACL,
-			Layout: from.Layout,
+			Encryption: encryption,
+			Layout:     from.Layout,
 		},
 		If:     r.If,
 		Source: &meta.VersionRef{Bucket: from.Bucket, Key: from.Key, ID: from.ID},

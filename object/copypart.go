@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 
 	"cairn"
@@ -45,6 +44,9 @@ func (s *Store) copyPartOnce(ctx context.Context, r CopyPart, u cairn.Upload) (c
 	rng, err := partRange(r, from.Size)
 	if err != nil {
 		return cairn.Part{}, err
+	}
+	if from.Encryption.Sealed() || u.Encryption.Sealed() {
+		return s.copyPartBytes(ctx, r, u, src, rng)
 	}
 	part, err := s.describePart(ctx, src, rng, u)
 	if err != nil {
@@ -186,17 +188,7 @@ func (s *Store) rewrite(ctx context.Context, src *Object, rng byteRange, owner c
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	pr, pw := io.Pipe()
-	read := make(chan struct{})
-	go func() {
-		defer close(read)
-		pw.CloseWithError(src.WriteRange(ctx, pw, rng.off, rng.length)) // nil is the end of the stream
-	}()
-	defer func() {
-		cancel()
-		pr.CloseWithError(io.ErrClosedPipe)
-		<-read
-	}()
-	return s.cfg.Blobs.Put(ctx, cairn.BlobPut{Profile: profile, Owner: owner, Size: rng.length, Body: pr})
+	body, stop := src.pipe(ctx, rng)
+	defer stop()
+	return s.cfg.Blobs.Put(ctx, cairn.BlobPut{Profile: profile, Owner: owner, Size: rng.length, Body: body})
 }

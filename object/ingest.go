@@ -16,6 +16,7 @@ type body struct {
 	size      int64 // -1 if unknown
 	want      Digests
 	owner     cairn.Owner
+	seal      *seal // nil: the bytes are stored as they are
 	inlineMax int64 // bodies of at most this size are kept in memory for the metadata row; -1: not even an empty one
 }
 
@@ -39,9 +40,9 @@ func (s *Store) ingest(ctx context.Context, b body) (stored, error) {
 	defer s.hashers.put(h)
 	var st stored
 	if b.size >= 0 && b.size <= b.inlineMax {
-		st.layout.Inline, err = readExactly(b.r, b.size)
-		if err == nil {
-			_, err = h.Write(st.layout.Inline)
+		var plain []byte
+		if plain, err = readExactly(b.r, b.size); err == nil {
+			st.layout.Inline, err = b.seal.small(plain, h)
 		}
 	} else if b.size == 0 {
 		err = drainEOF(b.r) // a part of no bytes has neither blobs nor inline bytes
@@ -49,7 +50,7 @@ func (s *Store) ingest(ctx context.Context, b body) (stored, error) {
 		err = s.ingestBlobs(ctx, b, h, &st)
 	}
 	if err == nil {
-		err = s.seal(b, h, &st)
+		err = s.finish(b, h, &st)
 	}
 	if err != nil {
 		s.discard(ctx, st.newBlobs)
@@ -78,8 +79,8 @@ func (s *Store) ingestBlobs(ctx context.Context, b body, h *hasher, st *stored) 
 // ingestShort takes a body of unknown size that turned out to be short.
 func (s *Store) ingestShort(ctx context.Context, b body, p []byte, h *hasher, st *stored) error {
 	if int64(len(p)) <= b.inlineMax {
-		st.layout.Inline = bytes.Clone(p)
-		_, err := h.Write(p)
+		inline, err := b.seal.small(bytes.Clone(p), h)
+		st.layout.Inline = inline
 		return err
 	}
 	if len(p) == 0 {
@@ -106,26 +107,30 @@ func (s *Store) putBlobs(ctx context.Context, b body, h *hasher, st *stored) (er
 	if err != nil {
 		return err
 	}
-	st.newBlobs, err = s.cfg.Blobs.Put(ctx, cairn.BlobPut{Profile: profile, Owner: b.owner, Size: b.size, Body: b.r, Tee: h})
+	put, err := b.seal.blobs(cairn.BlobPut{Profile: profile, Owner: b.owner, Size: b.size, Body: b.r, Tee: h})
+	if err != nil {
+		return err
+	}
+	st.newBlobs, err = s.cfg.Blobs.Put(ctx, put)
 	if err != nil {
 		st.newBlobs = nil // Put has discarded them
 		return err
 	}
 	st.layout.Blobs = refs(st.newBlobs)
-	return drainEOF(b.r)
+	return drainEOF(put.Body)
 }
 
-// seal verifies the digests and fills in what the row tells of the body.
-func (s *Store) seal(b body, h *hasher, st *stored) error {
+// finish verifies the digests and fills in what the row tells of the body.
+func (s *Store) finish(b body, h *hasher, st *stored) error {
 	sums := h.sum()
 	if err := sums.verify(b.want); err != nil {
 		s.counters.digestErrors.Add(1)
 		return err
 	}
 	st.size = h.n
-	st.etag = hex.EncodeToString(sums.md5[:])
+	st.etag = hex.EncodeToString(b.seal.etag(sums.md5[:]))
 	st.checksum, st.crc64 = sums.checksum, sums.crc64
-	if got := layoutLen(st.layout); got != st.size {
+	if got := layoutLen(st.layout); got != b.seal.storedSize(st.size) {
 		return fail("object.put", b.owner.Bucket+"/"+b.owner.Key,
 			fmt.Errorf("stored %d bytes of %d: %w", got, st.size, cairn.ErrCorrupt))
 	}

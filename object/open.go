@@ -15,6 +15,7 @@ type Object struct {
 	Version cairn.Version
 	store   *Store
 	pinned  []cairn.BlobRef
+	dataKey []byte // of a sealed version, once it was asked for
 }
 
 // Open looks a version up (linearizable) and keeps its bytes readable until Close, whatever is deleted or overwritten
@@ -43,11 +44,20 @@ func (o *Object) WriteRange(ctx context.Context, w io.Writer, off, length int64)
 		return nil
 	}
 	o.store.counters.readBytes.Add(length)
+	if o.Version.Encryption.Sealed() {
+		return o.writeSealed(ctx, w, byteRange{off, length})
+	}
+	return o.writeStored(ctx, w, byteRange{off, length})
+}
+
+// writeStored writes a range of the bytes as they are stored.
+func (o *Object) writeStored(ctx context.Context, w io.Writer, rng byteRange) error {
+	off, length := rng.off, rng.length
 	if len(o.Version.Layout.Blobs) > 0 {
 		return o.store.cfg.Blobs.Get(ctx, o.Version.Layout.Blobs, off, length, w)
 	}
 	inline := o.Version.Layout.Inline
-	if int64(len(inline)) != o.Version.Size {
+	if int64(len(inline)) < off+length || (!o.Version.Encryption.Sealed() && int64(len(inline)) != o.Version.Size) {
 		return fail("object.read", o.Version.Bucket+"/"+o.Version.Key, cairn.ErrCorrupt)
 	}
 	_, err := w.Write(inline[off : off+length])

@@ -53,6 +53,18 @@ type Meta interface {
 	ClearGarbage(ctx context.Context, refs []cairn.BlobRef) error
 }
 
+// Keys makes, wraps and opens data keys. *sse.Keys is one.
+type Keys interface {
+	// New makes a data key and the record that goes with it, without a salt.
+	New(ctx context.Context, want cairn.EncryptionWish) (dataKey []byte, rec cairn.Encryption, err error)
+	// Wrap makes the record of a data key under another scheme or master key.
+	Wrap(ctx context.Context, want cairn.EncryptionWish, dataKey []byte) (cairn.Encryption, error)
+	// Open returns a record's data key. customerKey is for objects under a client's key, nil for all others.
+	Open(ctx context.Context, rec cairn.Encryption, customerKey []byte) ([]byte, error)
+	// Rewrap wraps a record's data key under the newest version of its master key; changed is false if it is so already.
+	Rewrap(ctx context.Context, rec cairn.Encryption) (_ cairn.Encryption, changed bool, err error)
+}
+
 // Blobs is what the object layer needs of the blob store. *blob.Store is one.
 type Blobs interface {
 	// Put reads r.Body and stores it as one blob per cairn.MaxBlobBytes (smaller ones if the size is unknown). On error

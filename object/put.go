@@ -24,8 +24,12 @@ func (s *Store) Put(ctx context.Context, r Put) (cairn.Version, error) {
 	if err := s.checkEarly(ctx, r); err != nil {
 		return cairn.Version{}, err
 	}
+	seal, err := s.newSeal(ctx, r.Bucket, r.Encrypt)
+	if err != nil {
+		return cairn.Version{}, err
+	}
 	st, err := s.ingest(ctx, body{
-		r: r.Body, size: r.Size, want: r.Want,
+		r: r.Body, size: r.Size, want: r.Want, seal: seal,
 		owner:     cairn.Owner{Bucket: r.Bucket, Key: r.Key},
 		inlineMax: s.cfg.InlineMax,
 	})
@@ -37,7 +41,8 @@ func (s *Store) Put(ctx context.Context, r Put) (cairn.Version, error) {
 			Bucket: r.Bucket, Key: r.Key, Owner: r.Owner,
 			Size: st.size, ETag: st.etag, Checksums: []cairn.Checksum{st.checksum},
 			Headers: r.What.Headers, Tags: r.What.Tags, Class: r.What.Class, Lock: r.What.Lock, ACL: r.What.ACL,
-			Layout: st.layout,
+			Encryption: seal.record(),
+			Layout:     st.layout,
 		},
 		NewBlobs: st.newBlobs,
 		If:       r.If,

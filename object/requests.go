@@ -17,6 +17,8 @@ type Put struct {
 	What   Attributes
 	Want   Digests
 	If     meta.Conditions
+	// Encrypt is what the client asks for; the zero value leaves it to the bucket's rule.
+	Encrypt cairn.EncryptionWish
 }
 
 // Attributes are what a client attaches to an object.
@@ -61,6 +63,8 @@ type PutPart struct {
 	Body   io.Reader
 	Size   int64
 	Want   Digests
+	// CustomerKey opens the data key of an upload under a client's key, nil for all others.
+	CustomerKey []byte
 }
 
 // Copy makes a version from another one without moving bytes.
@@ -76,6 +80,9 @@ type Copy struct {
 	// Checksum asks for another algorithm than the source carries ("" keeps the source's): that reads the bytes once.
 	Checksum cairn.ChecksumAlgo
 	If       meta.Conditions
+	// Encrypt is as in Put: the source's encryption is not inherited. SourceKey opens a source under a client's key.
+	Encrypt   cairn.EncryptionWish
+	SourceKey []byte
 }
 
 // SourceConditions guard a copy (x-amz-copy-source-if-*).
@@ -93,6 +100,9 @@ type CopyPart struct {
 	Key      string
 	Upload   string
 	Number   int
+	// CustomerKey is as in PutPart, SourceKey as in Copy.
+	CustomerKey []byte
+	SourceKey   []byte
 }
 
 // Complete is a CompleteMultipartUpload request.

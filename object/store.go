@@ -43,6 +43,11 @@ type Config struct {
 	GCInterval time.Duration
 	// GCMinAge is how long a released blob stays before its shards are deleted. Default 5 s.
 	GCMinAge time.Duration
+	// Keys makes and opens the data keys of encrypted objects. Default: none; then a wish for encryption is refused, and so is
+	// opening an object that has it.
+	Keys Keys
+	// Encryption is the rule for buckets that have none of their own. Default: plain bytes.
+	Encryption cairn.EncryptionRule
 	// Logger takes background events and refusals. Default: none.
 	Logger *slog.Logger
 }
@@ -66,6 +71,9 @@ func (c *Config) setDefaults() error {
 		c.InlineMax = 8 << 10
 	}
 	c.InlineMax = max(c.InlineMax, 0)
+	if c.Encryption.Scheme != "" && c.Keys == nil {
+		return fail("object.new", "", fmt.Errorf("a default encryption without keys: %w", cairn.ErrInvalid))
+	}
 	for _, d := range []struct {
 		value    *time.Duration
 		fallback time.Duration

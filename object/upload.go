@@ -14,6 +14,11 @@ import (
 // the type is COMPOSITE unless ChecksumWhole is set (always so for CRC64NVME, never for SHA-1 and SHA-256, which do not
 // combine: ErrChecksumType). ErrNoSuchBucket.
 func (s *Store) CreateUpload(ctx context.Context, u cairn.Upload) (cairn.Upload, error) {
+	return s.CreateSealedUpload(ctx, u, cairn.EncryptionWish{})
+}
+
+// CreateSealedUpload is CreateUpload with a wish for encryption. The data key under which every part is sealed is made here.
+func (s *Store) CreateSealedUpload(ctx context.Context, u cairn.Upload, want cairn.EncryptionWish) (cairn.Upload, error) {
 	const op = "object.create upload"
 	if err := checkKey(op, u.Bucket, u.Key); err != nil {
 		return cairn.Upload{}, err
@@ -29,6 +34,12 @@ func (s *Store) CreateUpload(ctx context.Context, u cairn.Upload) (cairn.Upload,
 	default:
 		return cairn.Upload{}, fail(op, u.Bucket+"/"+u.Key, ErrChecksumType)
 	}
+	seal, err := s.newSeal(ctx, u.Bucket, want)
+	if err != nil {
+		return cairn.Upload{}, err
+	}
+	u.Encryption = seal.record()
+	u.Encryption.Salt = nil // each part has its own
 	made, err := s.cfg.Meta.CreateUpload(ctx, u)
 	return made, explain(err)
 }
@@ -59,8 +70,12 @@ func (s *Store) PutPart(ctx context.Context, r PutPart) (cairn.Part, error) {
 	if err := adoptAlgorithm(&r.Want, u); err != nil {
 		return cairn.Part{}, fail(op, subject, err)
 	}
+	seal, err := s.partSeal(ctx, u, r.CustomerKey)
+	if err != nil {
+		return cairn.Part{}, err
+	}
 	st, err := s.ingest(ctx, body{
-		r: r.Body, size: r.Size, want: r.Want, inlineMax: -1,
+		r: r.Body, size: r.Size, want: r.Want, inlineMax: -1, seal: seal,
 		owner: cairn.Owner{Bucket: r.Bucket, Key: r.Key, Upload: r.Upload, Part: r.Number},
 	})
 	if err != nil {
@@ -69,11 +84,12 @@ func (s *Store) PutPart(ctx context.Context, r PutPart) (cairn.Part, error) {
 	part, err := s.commitPart(ctx, meta.PutPart{
 		Bucket: r.Bucket, Key: r.Key, Upload: r.Upload,
 		Part: cairn.Part{Number: r.Number, Size: st.size, ETag: st.etag,
-			Checksums: partChecksums(u, st), Layout: st.layout},
+			Checksums: partChecksums(u, st), Salt: seal.saltOf(), Encryption: seal.record(), Layout: st.layout},
 		NewBlobs: st.newBlobs,
 	})
 	if err == nil {
 		s.counters.putBytes.Add(st.size)
+		part.Encryption = seal.record()
 	}
 	return part, err
 }

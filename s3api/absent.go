@@ -26,8 +26,6 @@ func bucketAbsences() []absence {
 	return []absence{
 		{query: "website", name: "BucketWebsite",
 			get: missing("NoSuchWebsiteConfiguration", "The specified bucket does not have a website configuration")},
-		{query: "encryption", name: "BucketEncryption", get: missing("ServerSideEncryptionConfigurationNotFoundError",
-			"The server side encryption configuration was not found")},
 		{query: "replication", name: "BucketReplication",
 			get: missing("ReplicationConfigurationNotFoundError", "The replication configuration was not found")},
 		{query: "accelerate", name: "BucketAccelerateConfiguration", doc: `<AccelerateConfiguration` + ns + `/>`},

@@ -25,6 +25,9 @@ func (c *call) getObjectAttributes() error {
 	if v.DeleteMarker {
 		return c.markerNotAllowed(&v)
 	}
+	if err := c.unlockVersion(&v); err != nil {
+		return err
+	}
 	window, err := c.partWindow()
 	if err != nil {
 		return err

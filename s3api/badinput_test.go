@@ -79,7 +79,7 @@ func TestBadInput(t *testing.T) {
 		{"absent bucket", req{path: "/absent/k", body: "x"}, 404, "NoSuchBucket", either},
 		{"bad bucket name", req{path: "/Bad_Bucket", body: ""}, 400, "InvalidBucketName", usable},
 		{"method that is none", req{method: "BREW", path: "/bucket/k"}, 405, "MethodNotAllowed", usable},
-		{"encryption", req{path: "/bucket/k", body: "x", header: []string{"X-Amz-Server-Side-Encryption", "AES256"}}, 501, "NotImplemented", either},
+		{"encryption of no kind that there is", req{path: "/bucket/k", body: "x", header: []string{"X-Amz-Server-Side-Encryption", "rot13"}}, 400, "InvalidArgument", either},
 		{"public ACL", req{path: "/bucket/k", body: "x", header: []string{"X-Amz-Acl", "public-read"}}, 400, "AccessControlListNotSupported", either},
 		{"put of a version", req{path: "/bucket/k?versionId=null", body: "x"}, 400, "InvalidArgument", either},
 		{"unknown sub-resource", req{path: "/bucket/k?futureThing", body: "x"}, 501, "NotImplemented", either},

@@ -13,6 +13,8 @@ import (
 type Config struct {
 	Objects    Objects
 	Identities Identities
+	// PlainSSEC takes customers' encryption keys over plain HTTP too, where whoever listens can read them.
+	PlainSSEC bool
 	// Region is the one that signatures must name. Default us-east-1.
 	Region string
 	// Domains are the names under which buckets are reached as hosts ("s3.example.com": bucket.s3.example.com).

@@ -167,6 +167,9 @@ func translate(err error) (api *apiError, ok bool) {
 	if errors.As(err, &locked) {
 		return errObjectLocked, true
 	}
+	if api := encryptionError(err); api != nil {
+		return api, true
+	}
 	for _, row := range kindTable {
 		if errors.Is(err, row.kind) {
 			return row.api.with("", partFields(err)...), true

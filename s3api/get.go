@@ -15,9 +15,6 @@ func (c *call) getObject() error {
 	if err := c.noBody(); err != nil {
 		return err
 	}
-	if c.header("X-Amz-Server-Side-Encryption-Customer-Algorithm") != "" {
-		return errInvalidRequest.with("The encryption parameters are not applicable to this object.")
-	}
 	ref, err := c.ref()
 	if err != nil {
 		return err
@@ -30,6 +27,9 @@ func (c *call) getObject() error {
 	v := &o.Version
 	if v.DeleteMarker {
 		return c.markerNotAllowed(v)
+	}
+	if err := c.unlock(o); err != nil {
+		return err
 	}
 	if ref.Null {
 		c.set("X-Amz-Version-Id", "null")
@@ -59,6 +59,7 @@ func (c *call) describe(v *cairn.Version) {
 	h["Last-Modified"] = values[1:2:2]
 	h["Accept-Ranges"] = acceptRanges
 	c.setVersion(v)
+	c.showEncryption(&v.Encryption)
 	for name, value := range v.Headers {
 		if strings.HasPrefix(name, metaPrefix) {
 			name = strings.ToLower(name) // as S3 sends it: some SDKs hand the name on as it comes over the wire

@@ -97,16 +97,12 @@ func storageClass(name string) (string, error) {
 	return "", errInvalidStorageClass.with("", field{"StorageClassRequested", name})
 }
 
-// refuseUnserved refuses headers that ask for what is not there: encryption, public ACLs, locks where none can be made. Storing the object without
-// them would be a broken promise.
+// refuseUnserved refuses headers that ask for what is not there: public ACLs, locks where none can be made. Storing the object
+// without them would be a broken promise.
 func (c *call) refuseUnserved() error {
 	for name := range c.r.Header {
 		switch {
 		case !strings.HasPrefix(name, "X-Amz-"):
-		case strings.HasPrefix(name, "X-Amz-Server-Side-Encryption"),
-			strings.HasPrefix(name, "X-Amz-Copy-Source-Server-Side-Encryption"):
-			return errNotImplemented.with("Server-side encryption is not available: the object was not stored.",
-				field{"Header", name})
 		case strings.HasPrefix(name, lockPrefix) && !c.op.locks:
 			return errInvalidArgument.with("This operation does not lock objects.", field{"ArgumentName", strings.ToLower(name)})
 		case strings.HasPrefix(name, "X-Amz-Grant-"):

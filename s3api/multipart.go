@@ -22,9 +22,14 @@ func (c *call) createUpload() error {
 	if u.ChecksumAlgo, u.ChecksumWhole, err = c.uploadChecksum(); err != nil {
 		return err
 	}
-	if u, err = c.srv.cfg.Objects.CreateUpload(c.r.Context(), u); err != nil {
+	encrypt, err := c.encryptionWish()
+	if err != nil {
 		return err
 	}
+	if u, err = c.srv.cfg.Objects.CreateSealedUpload(c.r.Context(), u, encrypt); err != nil {
+		return err
+	}
+	c.showEncryption(&u.Encryption)
 	if u.ChecksumAlgo != "" {
 		c.set("X-Amz-Checksum-Algorithm", string(u.ChecksumAlgo))
 		c.set("X-Amz-Checksum-Type", uploadChecksumType(&u))
@@ -99,11 +104,19 @@ func (c *call) uploadPart() error {
 	if err != nil {
 		return err
 	}
-	part, err := c.srv.cfg.Objects.PutPart(c.r.Context(), object.PutPart{Bucket: c.bucket, Key: c.key, Upload: id, Number: number,
-		Body: body, Size: size, Want: want})
+	if err := c.noEncryptionHeaders(); err != nil {
+		return err
+	}
+	customerKey, err := c.customerKey(customerPrefix)
 	if err != nil {
 		return err
 	}
+	part, err := c.srv.cfg.Objects.PutPart(c.r.Context(), object.PutPart{Bucket: c.bucket, Key: c.key, Upload: id, Number: number,
+		Body: body, Size: size, Want: want, CustomerKey: customerKey})
+	if err != nil {
+		return partKeyError(err)
+	}
+	c.showEncryption(&part.Encryption)
 	h := c.w.Header()
 	h["Etag"] = []string{`"` + part.ETag + `"`}
 	setChecksums(h, part.Checksums, false)
@@ -128,6 +141,12 @@ func (c *call) uploadPartCopy() error {
 	}
 	var source cairn.Version
 	r := object.CopyPart{From: from, SourceIf: c.sourceConditions(&source), Len: -1, Bucket: c.bucket, Key: c.key, Upload: id, Number: number}
+	if r.CustomerKey, err = c.customerKey(customerPrefix); err != nil {
+		return err
+	}
+	if r.SourceKey, err = c.customerKey(sourceKeyPrefix); err != nil {
+		return err
+	}
 	if s := c.header("X-Amz-Copy-Source-Range"); s != "" {
 		if r.Off, r.Len, err = copyRange(s); err != nil {
 			return err
@@ -139,9 +158,10 @@ func (c *call) uploadPartCopy() error {
 			field{"ArgumentName", "x-amz-copy-source-range"}, field{"ArgumentValue", c.header("X-Amz-Copy-Source-Range")})
 	}
 	if err != nil {
-		return c.sourceError(err, from)
+		return partKeyError(c.sourceError(err, from))
 	}
 	c.setSourceVersion(&source)
+	c.showEncryption(&part.Encryption)
 	return c.render(func(b []byte) []byte {
 		b = append(b, `<CopyPartResult xmlns="`+xmlNamespace+`">`...)
 		b = appendTime(b, "LastModified", part.Modified)
@@ -210,6 +230,9 @@ func (c *call) completeUpload() error {
 	}
 	c.setVersion(&v)
 	c.setExpiry(&v)
+	if v.Encryption.Scheme != cairn.SSEC {
+		c.showEncryption(&v.Encryption)
+	}
 	return c.render(func(b []byte) []byte {
 		b = append(b, `<CompleteMultipartUploadResult xmlns="`+xmlNamespace+`">`...)
 		b = appendElement(b, "Location", c.location())

@@ -15,6 +15,7 @@ type Objects interface {
 	BucketStore
 	VersionStore
 	UploadStore
+	EncryptionStore
 }
 
 // BucketStore is the part of Objects that keeps buckets.
@@ -41,7 +42,7 @@ type VersionStore interface {
 
 // UploadStore is the part of Objects that keeps multipart uploads.
 type UploadStore interface {
-	CreateUpload(ctx context.Context, u cairn.Upload) (cairn.Upload, error)
+	CreateSealedUpload(ctx context.Context, u cairn.Upload, want cairn.EncryptionWish) (cairn.Upload, error)
 	Upload(ctx context.Context, bucket, key, id string) (cairn.Upload, error)
 	PutPart(ctx context.Context, r object.PutPart) (cairn.Part, error)
 	CopyPart(ctx context.Context, r object.CopyPart) (cairn.Part, error)

@@ -22,9 +22,13 @@ func (c *call) putObject() error {
 	if err != nil {
 		return err
 	}
+	encrypt, err := c.encryptionWish()
+	if err != nil {
+		return err
+	}
 	v, err := c.srv.cfg.Objects.Put(c.r.Context(), object.Put{
 		Bucket: c.bucket, Key: c.key, Owner: c.who.Account,
-		Body: body, Size: size, What: what, Want: want, If: c.conditions(),
+		Body: body, Size: size, What: what, Want: want, If: c.conditions(), Encrypt: encrypt,
 	})
 	if err != nil {
 		return err
@@ -34,6 +38,7 @@ func (c *call) putObject() error {
 	setChecksums(h, v.Checksums, true)
 	c.setVersion(&v)
 	c.setExpiry(&v)
+	c.showEncryption(&v.Encryption)
 	return c.noContent(http.StatusOK)
 }
 
@@ -204,12 +209,19 @@ func (c *call) copyObject() error {
 	if r.Replace, err = c.replacement(from); err != nil {
 		return err
 	}
+	if r.Encrypt, err = c.encryptionWish(); err != nil {
+		return err
+	}
+	if r.SourceKey, err = c.customerKey(sourceKeyPrefix); err != nil {
+		return err
+	}
 	v, err := c.srv.cfg.Objects.Copy(c.r.Context(), r)
 	if err != nil {
 		return c.sourceError(err, from)
 	}
 	c.setVersion(&v)
 	c.setExpiry(&v)
+	c.showEncryption(&v.Encryption)
 	c.setSourceVersion(&source)
 	return c.render(func(b []byte) []byte {
 		b = append(b, `<CopyObjectResult xmlns="`+xmlNamespace+`">`...)
@@ -256,7 +268,7 @@ func (c *call) replacement(from meta.VersionRef) (func(cairn.Version) object.Att
 	self := from.Bucket == c.bucket && from.Key == c.key
 	classGiven := c.header("X-Amz-Storage-Class") != ""
 	if self && from.ID == 0 && !from.Null && !headers && !tags && !classGiven && c.header("X-Amz-Website-Redirect-Location") == "" &&
-		c.header("X-Amz-Checksum-Algorithm") == "" {
+		c.header("X-Amz-Checksum-Algorithm") == "" && c.header(ssePrefix) == "" && c.header(customerPrefix+"Algorithm") == "" {
 		return nil, errInvalidRequest.with("This copy request is illegal because it is trying to copy an object to itself without " +
 			"changing the object's metadata, storage class, website redirect location or encryption attributes.")
 	}

@@ -21,6 +21,7 @@ import (
 	"cairn"
 	"cairn/iam"
 	"cairn/meta"
+	"cairn/object"
 	"cairn/object/objecttest"
 	"cairn/s3api/sigv4"
 )
@@ -260,3 +261,6 @@ func chunked(t testing.TB, q req, seed sigv4.Seed, chunks []string, trailer stri
 	b.WriteString("\r\n")
 	return b.String()
 }
+
+// noKeys takes the encryption keys away.
+func noKeys(c *object.Config) { c.Keys = nil }

@@ -18,6 +18,7 @@ import (
 const (
 	envAccessKey    = "CAIRN_ROOT_ACCESS_KEY"
 	envSecretKey    = "CAIRN_ROOT_SECRET_KEY"
+	envVaultToken   = "CAIRN_VAULT_TOKEN"
 	credentialsName = "credentials"
 )
 

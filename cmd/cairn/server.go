@@ -26,6 +26,7 @@ type serverFlags struct {
 	data, profile, s3Addr, adminAddr, logLevel string
 	drives, voters                             int
 	named, domains                             []string
+	encryption                                 server.Encryption
 }
 
 func serverCommand() *cobra.Command {
@@ -49,6 +50,12 @@ func serverCommand() *cobra.Command {
 	fl.StringArrayVar(&f.domains, "s3-domain", nil, "serve BUCKET.DOMAIN as well as /BUCKET; repeat for each (always: localhost)")
 	fl.StringVar(&f.adminAddr, "admin-addr", envAdminAddr, "where health, metrics and the admin API are served")
 	fl.IntVar(&f.voters, "meta-voters", 0, "metadata voters, each on its own drive (default: twice the parity, and one)")
+	fl.BoolVar(&f.encryption.Default, "encrypt", false, "encrypt the objects of buckets without an encryption configuration (SSE-S3)")
+	fl.StringVar(&f.encryption.KeysFile, "encryption-keys", "", "file of the master keys: back it up (default DATA/encryption-keys, made on the first start)")
+	fl.BoolVar(&f.encryption.PlainSSEC, "sse-c-over-http", false, "take clients' encryption keys over plain HTTP too, where others may read them")
+	fl.StringVar(&f.encryption.Vault.Address, "kms-vault", "", "serve SSE-KMS by the transit engine of this Vault (https://host:8200); its token is $"+envVaultToken)
+	fl.StringVar(&f.encryption.Vault.Mount, "kms-vault-mount", "transit", "where that engine is mounted")
+	fl.StringVar(&f.encryption.DefaultKey, "kms-default-key", "default", "key for SSE-KMS requests that name none")
 	fl.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	return c
 }
@@ -76,8 +83,10 @@ func runServer(c *cobra.Command, f serverFlags) (err error) {
 	if err != nil {
 		return err
 	}
+	f.encryption.Vault.Token = os.Getenv(envVaultToken)
 	s, err := server.Open(server.Config{
-		Directory: dir, MetaVoters: f.voters, S3Addr: f.s3Addr, S3Domains: f.domains, AdminAddr: f.adminAddr,
+		Encryption: f.encryption,
+		Directory:  dir, MetaVoters: f.voters, S3Addr: f.s3Addr, S3Domains: f.domains, AdminAddr: f.adminAddr,
 		AccessKey: cred.AccessKey, SecretKey: cred.SecretKey, Logger: logger,
 	})
 	if err != nil {

@@ -33,9 +33,10 @@ var table = map[string][]string{
 	"blob":                 {"erasure"},
 	"repair":               {"erasure"},
 	"scrub":                {},
-	"object":               {"meta"},
+	"sse":                  {},
+	"object":               {"meta", "sse"},
 	"iam":                  {},
-	"s3api":                {"object", "iam", "meta", "lifecycle"}, // of meta the requests that object passes on
+	"s3api":                {"object", "iam", "meta", "lifecycle", "sse"}, // of meta the requests that object passes on
 	"hub":                  {"object", "iam", "meta"},
 	"mount":                {"object"},
 	"admin":                {"object", "iam", "membership", "meta", "web"},

@@ -23,6 +23,7 @@ import (
 // parts are what a process is made of, lowest first.
 type parts struct {
 	profile  cairn.Profile
+	keys     *keysFile
 	node     *datanode.Node
 	meta     *meta.Store
 	view     *membership.View
@@ -58,7 +59,8 @@ func openParts(cfg Config) (p *parts, err error) {
 		return nil, err
 	}
 	p.frontend, err = s3api.New(s3api.Config{Objects: p.objects, Identities: identities, Domains: cfg.S3Domains,
-		Observer: observer{p.metrics}, Logger: cfg.Logger.With("part", "s3api")})
+		PlainSSEC: cfg.Encryption.PlainSSEC,
+		Observer:  observer{p.metrics}, Logger: cfg.Logger.With("part", "s3api")})
 	return p, err
 }
 
@@ -91,7 +93,17 @@ func (p *parts) openObjects(cfg Config) (err error) {
 	if err != nil {
 		return err
 	}
+	keys, file, err := openKeys(cfg.Directory.Path, cfg.Encryption)
+	if err != nil {
+		return err
+	}
+	p.keys = file
+	var rule cairn.EncryptionRule
+	if cfg.Encryption.Default {
+		rule.Scheme = cairn.SSES3
+	}
 	p.objects, err = object.New(object.Config{Meta: p.meta, Blobs: p.blobs, DefaultProfile: cfg.Directory.State.Profile,
+		Keys: keys, Encryption: rule,
 		Logger: cfg.Logger.With("part", "object")})
 	return err
 }

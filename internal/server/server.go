@@ -33,6 +33,7 @@ type Config struct {
 	AdminAddr  string
 	AccessKey  string
 	SecretKey  string
+	Encryption Encryption
 	Logger     *slog.Logger // default: none
 	// ReadyWithin bounds one readiness probe. Default 3 s.
 	ReadyWithin time.Duration

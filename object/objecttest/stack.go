@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -21,6 +22,7 @@ import (
 	"cairn/datanode"
 	"cairn/meta"
 	"cairn/object"
+	"cairn/sse"
 )
 
 // Config says what a Stack is made of. The zero value is one voter and a 2+1 profile, all in memory.
@@ -66,7 +68,7 @@ func Open(t testing.TB, cfg Config) *Stack {
 	s.Blobs, err = blob.New(blob.Config{Shards: shards, Volumes: vols})
 	check(t, err)
 	t.Cleanup(func() { check(t, s.Blobs.Close()) })
-	oc := object.Config{Meta: s.Meta, Blobs: s.Blobs, DefaultProfile: cfg.Profile}
+	oc := object.Config{Meta: s.Meta, Blobs: s.Blobs, DefaultProfile: cfg.Profile, Keys: testKeys(t)}
 	if cfg.Object != nil {
 		cfg.Object(&oc)
 	}
@@ -76,6 +78,16 @@ func Open(t testing.TB, cfg Config) *Stack {
 		run(t, s.Objects.Run)
 	}
 	return s
+}
+
+// testKeys serves every scheme; its key service knows the keys "default" and "other".
+func testKeys(t testing.TB) *sse.Keys {
+	t.Helper()
+	ring := sse.NewRing(time.Now())
+	for _, name := range []string{"default", "other"} {
+		check(t, ring.Create(name, time.Now()))
+	}
+	return &sse.Keys{Store: ring, Service: ring, DefaultKey: "default"}
 }
 
 // openShards opens what holds the shards, in memory or on directories.
