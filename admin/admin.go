@@ -6,7 +6,7 @@
 //
 // Who may call what: /healthz/* answers anybody, with one word. /metrics answers callers on the loopback interface, and
 // others with the root credentials. Everything under /api/ and the Go profiles under /debug/pprof/ need the root
-// credentials, as HTTP basic authentication; there is no TLS of its own, so the address belongs on loopback or behind a proxy.
+// credentials or those of a user with the policy admin, as HTTP basic authentication; there is no TLS of its own, so the address belongs on loopback or behind a proxy.
 package admin
 
 import (
@@ -27,6 +27,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"cairn"
+	"cairn/iam"
 	"cairn/meta"
 )
 
@@ -47,7 +48,9 @@ type Config struct {
 	Metrics   *Metrics
 	AccessKey string // of the root identity
 	SecretKey string
-	Logger    *slog.Logger
+	// Identities knows further administrators and is managed here; nil for none.
+	Identities Identities
+	Logger     *slog.Logger
 	// ReadyTimeout bounds a readiness probe. Default 3 s.
 	ReadyTimeout time.Duration
 }
@@ -84,6 +87,9 @@ func New(cfg Config) (*Server, error) {
 	api("GET /api/v1/scrub", s.scrub)
 	api("POST /api/v1/scrub", s.startScrub)
 	api("GET /api/v1/repair", s.repair)
+	if cfg.Identities != nil {
+		s.identityRoutes(api)
+	}
 	return s, nil
 }
 
@@ -183,6 +189,8 @@ func statusOf(err error) int {
 	switch {
 	case errors.Is(err, cairn.ErrNotFound):
 		return http.StatusNotFound
+	case errors.Is(err, cairn.ErrExists), errors.Is(err, cairn.ErrNotEmpty):
+		return http.StatusConflict
 	case errors.Is(err, cairn.ErrInvalid):
 		return http.StatusBadRequest
 	case errors.Is(err, cairn.ErrUnavailable), errors.Is(err, cairn.ErrQuorum), errors.Is(err, cairn.ErrOverloaded):
@@ -211,7 +219,20 @@ func (s *Server) isRoot(r *http.Request) bool {
 	gotUser, gotPassword := sha256.Sum256([]byte(user)), sha256.Sum256([]byte(password))
 	wantUser, wantPassword := sha256.Sum256([]byte(s.cfg.AccessKey)), sha256.Sum256([]byte(s.cfg.SecretKey))
 	same := subtle.ConstantTimeCompare(gotUser[:], wantUser[:]) & subtle.ConstantTimeCompare(gotPassword[:], wantPassword[:])
-	return ok && same == 1
+	return ok && (same == 1 || s.isAdmin(user, password))
+}
+
+// isAdmin knows users that may do everything.
+func (s *Server) isAdmin(user, password string) bool {
+	if s.cfg.Identities == nil {
+		return false
+	}
+	secret, id, err := s.cfg.Identities.Lookup(user, "")
+	if err != nil || !id.Admin() || s.cfg.Identities.Authorize(&id, &iam.Request{Action: "admin:All"}) != nil {
+		return false
+	}
+	got, want := sha256.Sum256([]byte(password)), sha256.Sum256([]byte(secret))
+	return subtle.ConstantTimeCompare(got[:], want[:]) == 1
 }
 
 func (s *Server) loopbackOrRoot(next http.Handler) http.Handler {

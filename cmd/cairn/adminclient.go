@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -59,7 +60,20 @@ func (f *adminFlags) client() (*adminClient, error) {
 
 // call sends one request and decodes the answer into v.
 func (a *adminClient) call(ctx context.Context, method, path string, v any) error {
-	req, err := http.NewRequestWithContext(ctx, method, a.base+path, nil)
+	return a.request(ctx, method, path, nil, v)
+}
+
+// send is call with a document.
+func (a *adminClient) send(ctx context.Context, method, path string, document, v any) error {
+	b, err := json.Marshal(document)
+	if err != nil {
+		return err
+	}
+	return a.request(ctx, method, path, bytes.NewReader(b), v)
+}
+
+func (a *adminClient) request(ctx context.Context, method, path string, body io.Reader, v any) error {
+	req, err := http.NewRequestWithContext(ctx, method, a.base+path, body)
 	if err != nil {
 		return err
 	}

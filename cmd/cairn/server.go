@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
@@ -27,6 +28,8 @@ type serverFlags struct {
 	drives, voters                             int
 	named, domains                             []string
 	encryption                                 server.Encryption
+	ownership                                  string
+	proxies                                    []string
 }
 
 func serverCommand() *cobra.Command {
@@ -48,6 +51,8 @@ func serverCommand() *cobra.Command {
 	fl.StringVar(&f.profile, "profile", "", "data+parity shards of new volumes (default 4+2 with six drives or more)")
 	fl.StringVar(&f.s3Addr, "s3-addr", envS3Addr, "where S3 is served")
 	fl.StringArrayVar(&f.domains, "s3-domain", nil, "serve BUCKET.DOMAIN as well as /BUCKET; repeat for each (always: localhost)")
+	fl.StringVar(&f.ownership, "s3-object-ownership", "", "object ownership of buckets that set none: BucketOwnerEnforced (the default: no ACLs), BucketOwnerPreferred or ObjectWriter")
+	fl.StringArrayVar(&f.proxies, "trusted-proxy", nil, "address or prefix of a proxy whose X-Forwarded-For is believed; repeat for each")
 	fl.StringVar(&f.adminAddr, "admin-addr", envAdminAddr, "where health, metrics and the admin API are served")
 	fl.IntVar(&f.voters, "meta-voters", 0, "metadata voters, each on its own drive (default: twice the parity, and one)")
 	fl.BoolVar(&f.encryption.Default, "encrypt", false, "encrypt the objects of buckets without an encryption configuration (SSE-S3)")
@@ -62,6 +67,10 @@ func serverCommand() *cobra.Command {
 
 func runServer(c *cobra.Command, f serverFlags) (err error) {
 	wish, level, err := f.parse()
+	if err != nil {
+		return usageError(c, err)
+	}
+	proxies, err := parsePrefixes(f.proxies)
 	if err != nil {
 		return usageError(c, err)
 	}
@@ -87,6 +96,7 @@ func runServer(c *cobra.Command, f serverFlags) (err error) {
 	s, err := server.Open(server.Config{
 		Encryption: f.encryption,
 		Directory:  dir, MetaVoters: f.voters, S3Addr: f.s3Addr, S3Domains: f.domains, AdminAddr: f.adminAddr,
+		ObjectOwnership: f.ownership, TrustedProxies: proxies,
 		AccessKey: cred.AccessKey, SecretKey: cred.SecretKey, Logger: logger,
 	})
 	if err != nil {
@@ -130,4 +140,20 @@ func (f serverFlags) parse() (w server.Wish, level slog.Level, err error) {
 		w.Profile, err = cairn.ParseProfile(f.profile)
 	}
 	return w, level, err
+}
+
+// parsePrefixes reads "10.0.0.0/8" and "10.0.0.1".
+func parsePrefixes(list []string) (out []netip.Prefix, err error) {
+	for _, s := range list {
+		p, err := netip.ParsePrefix(s)
+		if err != nil {
+			a, err := netip.ParseAddr(s)
+			if err != nil {
+				return nil, fmt.Errorf("--trusted-proxy %s: want an address or a prefix", s)
+			}
+			p = netip.PrefixFrom(a, a.BitLen())
+		}
+		out = append(out, p.Masked())
+	}
+	return out, nil
 }

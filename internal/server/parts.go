@@ -22,19 +22,20 @@ import (
 
 // parts are what a process is made of, lowest first.
 type parts struct {
-	profile  cairn.Profile
-	keys     *keysFile
-	node     *datanode.Node
-	meta     *meta.Store
-	view     *membership.View
-	blobs    *blob.Store
-	objects  *object.Store
-	frontend *s3api.Server
-	keeper   *membership.Keeper  // of this process's drives
-	steward  *membership.Steward // of the cluster's volumes
-	repairer *repair.Repairer
-	scrubber *scrub.Scrubber
-	metrics  *admin.Metrics
+	profile    cairn.Profile
+	keys       *keysFile
+	node       *datanode.Node
+	meta       *meta.Store
+	view       *membership.View
+	blobs      *blob.Store
+	objects    *object.Store
+	identities *iam.Store
+	frontend   *s3api.Server
+	keeper     *membership.Keeper  // of this process's drives
+	steward    *membership.Steward // of the cluster's volumes
+	repairer   *repair.Repairer
+	scrubber   *scrub.Scrubber
+	metrics    *admin.Metrics
 }
 
 // openParts makes all parts, each with those below it.
@@ -54,13 +55,18 @@ func openParts(cfg Config) (p *parts, err error) {
 	if err := p.openHealing(cfg); err != nil {
 		return nil, err
 	}
-	identities, err := iam.New(iam.Config{AccessKey: cfg.AccessKey, SecretKey: cfg.SecretKey})
+	seal, err := cfg.Directory.sealKey()
 	if err != nil {
 		return nil, err
 	}
-	p.frontend, err = s3api.New(s3api.Config{Objects: p.objects, Identities: identities, Domains: cfg.S3Domains,
-		PlainSSEC: cfg.Encryption.PlainSSEC,
-		Observer:  observer{p.metrics}, Logger: cfg.Logger.With("part", "s3api")})
+	p.identities, err = iam.New(iam.Config{AccessKey: cfg.AccessKey, SecretKey: cfg.SecretKey, Rows: p.meta, Seal: seal,
+		Logger: cfg.Logger.With("part", "iam")})
+	if err != nil {
+		return nil, err
+	}
+	p.frontend, err = s3api.New(s3api.Config{Objects: p.objects, Identities: p.identities, Domains: cfg.S3Domains,
+		PlainSSEC: cfg.Encryption.PlainSSEC, ObjectOwnership: cfg.ObjectOwnership, TrustedProxies: cfg.TrustedProxies,
+		Observer: observer{p.metrics}, Logger: cfg.Logger.With("part", "s3api")})
 	return p, err
 }
 
@@ -152,6 +158,7 @@ func (p *parts) loops() []loop {
 		{"keeper", p.keeper.Run},
 		{"steward", p.steward.Run},
 		{"object", p.objects.Run},
+		{"iam", p.identities.Run},
 		{"repair", p.repairer.Run},
 		{"scrub", p.scrubber.Run},
 	}

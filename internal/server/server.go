@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -26,15 +27,17 @@ import (
 
 // Config of a Server. A directory with a state, both addresses and both keys are required.
 type Config struct {
-	Directory  *Directory // opened by the caller, who also closes it
-	MetaVoters int        // 0: 2m+1, as far as there are drives
-	S3Addr     string
-	S3Domains  []string // host names below which buckets are hosts, beside localhost
-	AdminAddr  string
-	AccessKey  string
-	SecretKey  string
-	Encryption Encryption
-	Logger     *slog.Logger // default: none
+	Directory       *Directory // opened by the caller, who also closes it
+	MetaVoters      int        // 0: 2m+1, as far as there are drives
+	S3Addr          string
+	S3Domains       []string       // host names below which buckets are hosts, beside localhost
+	ObjectOwnership string         // of buckets without ownership controls; "": BucketOwnerEnforced
+	TrustedProxies  []netip.Prefix // whose X-Forwarded-For is believed
+	AdminAddr       string
+	AccessKey       string
+	SecretKey       string
+	Encryption      Encryption
+	Logger          *slog.Logger // default: none
 	// ReadyWithin bounds one readiness probe. Default 3 s.
 	ReadyWithin time.Duration
 }
@@ -110,7 +113,7 @@ func Open(cfg Config) (s *Server, err error) {
 	s.probe = newProbe(s.parts, cfg.ReadyWithin, s.formatted)
 	facts := &facts{server: s, parts: s.parts}
 	s.api, err = admin.New(admin.Config{Cluster: facts, Metrics: s.parts.metrics, AccessKey: cfg.AccessKey,
-		SecretKey: cfg.SecretKey, Logger: cfg.Logger, ReadyTimeout: cfg.ReadyWithin})
+		SecretKey: cfg.SecretKey, Identities: s.parts.identities, Logger: cfg.Logger, ReadyTimeout: cfg.ReadyWithin})
 	if err != nil {
 		return nil, err
 	}
