@@ -5,11 +5,12 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"strconv"
+	"slices"
 	"testing"
 	"time"
 
@@ -79,10 +80,36 @@ var matrixSizes = []int{0, 1, unit - 1, unit, unit + 1, stripe - 1, stripe, stri
 // victim is one object with its original shards.
 type victim struct {
 	key    string
-	body   []byte
+	seed   uint64
+	size   int
 	before admin.Object
-	bytes  map[string][]byte // shard, by blob and slot → its original bytes
+	shards map[string]digest // by name, which tells blob and slot
 }
+
+type digest [sha256.Size]byte
+
+func (v *victim) body() []byte { return content(v.seed, v.size) }
+
+// victim stores an object and notes its shards.
+func (s *store) victim(key string, seed uint64, size int) *victim {
+	s.t.Helper()
+	v := &victim{key: key, seed: seed, size: size}
+	s.mustPut(key, v.body())
+	v.before, v.shards = s.snapshot(key)
+	return v
+}
+
+// harmed is a shard that was harmed.
+type harmed struct {
+	v     *victim
+	kind  damageKind
+	blob  int
+	shard admin.Shard
+}
+
+func (h harmed) name() string { return shardName(h.blob, h.shard.Slot) }
+
+func shardName(blob int, slot uint8) string { return fmt.Sprintf("%d.%d", blob, slot) }
 
 // TestCorruptionMatrix (I2, I6): every kind of harm to a data and a parity shard of objects of every size. Reads are right
 // throughout; scrub finds what reads did not; what is rebuilt is byte for byte what was lost.
@@ -111,56 +138,83 @@ func (s *store) corruptAndHeal(kind damageKind, sizes []int, found string) {
 	s.t.Helper()
 	var victims []*victim
 	for i, size := range sizes {
-		v := &victim{key: fmt.Sprintf("%s/%s/%d", kind.name, found, size), body: content(uint64(i)<<20+uint64(size), size)}
-		s.mustPut(v.key, v.body)
-		v.before, v.bytes = s.snapshot(v.key)
-		victims = append(victims, v)
+		victims = append(victims, s.victim(fmt.Sprintf("%s/%s/%d", kind.name, found, size), uint64(i)<<20+uint64(size), size))
 	}
-	harmed := 0
+	var hurt []harmed
 	drives := map[string]bool{}
 	for _, v := range victims {
-		for _, b := range v.before.Blobs {
-			harmed += s.harm(kind, b, drives)
+		for i := range v.before.Blobs {
+			hurt = append(hurt, s.harm(kind, v, i, drives)...)
 		}
 	}
+	s.checkHarm(victims, hurt)
+	if found == "scrub" {
+		if got := s.scrub(); got.Findings == 0 {
+			s.t.Errorf("scrub found nothing of %d harmed shards", len(hurt))
+		}
+	}
+	s.compare(victims, "harmed")
+	if found == "read" {
+		if !kind.silent && !kind.spills {
+			s.waitMended(slices.DeleteFunc(hurt, func(h harmed) bool { return h.shard.Role != "data" }))
+		}
+		s.scrub() // a read takes data shards only: parity's harm is for scrub to find
+	}
+	s.waitHealthy(healWithin)
+	s.compare(victims, "healed")
+	s.checkRebuilt(victims)
+}
+
+// checkHarm fails if nothing was harmed, or not what was meant.
+func (s *store) checkHarm(victims []*victim, hurt []harmed) {
+	s.t.Helper()
 	for _, v := range victims {
 		if !samePlaces(v.before, s.show(v.key)) {
 			s.t.Fatalf("%s moved while it was being harmed: the harm was done to something else", v.key)
 		}
 	}
-	if harmed == 0 {
+	if len(hurt) == 0 {
 		s.t.Fatal("nothing was harmed: the test proves nothing")
 	}
-	if found == "scrub" {
-		if got := s.scrub(); got.Findings == 0 {
-			s.t.Errorf("scrub found nothing of %d harmed shards", harmed)
-		}
-	}
-	s.compare(victims, "harmed")
-	if found == "read" && kind.silent {
-		s.scrub()
-	}
-	if found == "read" && !kind.silent {
-		s.scrub() // a read takes data shards only: parity's harm is for scrub to find
-	}
-	s.waitHealthy(healWithin)
-	s.compare(victims, "healed")
+}
+
+// checkRebuilt compares every shard with what it was.
+func (s *store) checkRebuilt(victims []*victim) {
+	s.t.Helper()
 	for _, v := range victims {
 		_, after := s.snapshot(v.key)
-		for name, b := range after {
-			if !bytes.Equal(b, v.bytes[name]) {
+		for name, sum := range after {
+			if sum != v.shards[name] {
 				s.t.Errorf("%s: shard %s is not rebuilt byte for byte", v.key, name)
 			}
 		}
 	}
 }
 
+// waitMended waits until harmed shards that were read by now are as they were, without anybody's asking for a scrub.
+func (s *store) waitMended(hurt []harmed) {
+	s.t.Helper()
+	began := time.Now()
+	for _, h := range hurt {
+		for {
+			sum, err := shardSum(s.show(h.v.key).Blobs[h.blob].Shards[h.shard.Slot])
+			if err == nil && sum == h.v.shards[h.name()] {
+				break
+			}
+			if time.Since(began) > healWithin {
+				s.t.Fatalf("%s: shard %s was harmed (%s) and read, and is not as it was (%v)", h.v.key, h.name(), h.kind.name, err)
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+	}
+}
+
 // harm damages one data and one parity shard of a blob. For kinds that spill over it keeps to the first two drives that it
 // was told of, which every blob has shards on.
-func (s *store) harm(kind damageKind, b admin.Blob, drives map[string]bool) (n int) {
+func (s *store) harm(kind damageKind, v *victim, blob int, drives map[string]bool) (hurt []harmed) {
 	s.t.Helper()
 	for _, role := range []string{"data", "parity"} {
-		for _, sh := range b.Shards {
+		for _, sh := range v.before.Blobs[blob].Shards {
 			if !kind.spills && sh.Role != role {
 				continue
 			}
@@ -169,7 +223,7 @@ func (s *store) harm(kind damageKind, b admin.Blob, drives map[string]bool) (n i
 			}
 			drives[sh.DrivePath] = true
 			s.harmShard(kind, sh)
-			n++
+			hurt = append(hurt, harmed{v, kind, blob, sh})
 			if !kind.spills {
 				break
 			}
@@ -178,7 +232,7 @@ func (s *store) harm(kind damageKind, b admin.Blob, drives map[string]bool) (n i
 			break
 		}
 	}
-	return n
+	return hurt
 }
 
 func (s *store) harmShard(kind damageKind, sh admin.Shard) {
@@ -201,13 +255,13 @@ func (s *store) harmShard(kind damageKind, sh admin.Shard) {
 }
 
 // snapshot reads every shard of an object where it lies. Compaction may move one meanwhile: then it looks again.
-func (s *store) snapshot(key string) (admin.Object, map[string][]byte) {
+func (s *store) snapshot(key string) (admin.Object, map[string]digest) {
 	s.t.Helper()
 	var err error
 	for range 20 {
 		o := s.show(key)
-		var all map[string][]byte
-		if all, err = shardBytes(o); err == nil && samePlaces(o, s.show(key)) {
+		var all map[string]digest
+		if all, err = shardSums(o); err == nil && samePlaces(o, s.show(key)) {
 			return o, all
 		}
 		time.Sleep(50 * time.Millisecond)
@@ -227,27 +281,35 @@ func samePlaces(a, b admin.Object) bool {
 	return true
 }
 
-func shardBytes(o admin.Object) (map[string][]byte, error) {
-	all := map[string][]byte{}
+func shardSums(o admin.Object) (map[string]digest, error) {
+	all := map[string]digest{}
 	for i, b := range o.Blobs {
 		for _, sh := range b.Shards {
-			if sh.State != "ok" {
-				return nil, fmt.Errorf("shard %d.%d is %s: %s", i, sh.Slot, sh.State, sh.Error)
-			}
-			f, err := os.Open(sh.Path)
+			sum, err := shardSum(sh)
 			if err != nil {
-				return nil, err
+				return nil, fmt.Errorf("shard %s: %w", shardName(i, sh.Slot), err)
 			}
-			p := make([]byte, sh.Length)
-			_, err = f.ReadAt(p, sh.Offset)
-			f.Close()
-			if err != nil {
-				return nil, fmt.Errorf("%s at %d: %w", sh.Path, sh.Offset, err)
-			}
-			all[strconv.Itoa(i)+"."+strconv.Itoa(int(sh.Slot))] = p
+			all[shardName(i, sh.Slot)] = sum
 		}
 	}
 	return all, nil
+}
+
+// shardSum reads a shard where it lies.
+func shardSum(sh admin.Shard) (digest, error) {
+	if sh.State != "ok" {
+		return digest{}, fmt.Errorf("it is %s: %s", sh.State, sh.Error)
+	}
+	f, err := os.Open(sh.Path)
+	if err != nil {
+		return digest{}, err
+	}
+	defer f.Close()
+	p := make([]byte, sh.Length)
+	if _, err := f.ReadAt(p, sh.Offset); err != nil {
+		return digest{}, fmt.Errorf("%s at %d: %w", sh.Path, sh.Offset, err)
+	}
+	return sha256.Sum256(p), nil
 }
 
 func (s *store) mustPut(key string, body []byte) {
@@ -275,7 +337,7 @@ func (s *store) compare(victims []*victim, when string) {
 		got, err := s.read(s.t.Context(), v.key)
 		if err != nil {
 			s.t.Errorf("%s: %s: %v", when, v.key, err)
-		} else if !bytes.Equal(got, v.body) {
+		} else if !bytes.Equal(got, v.body()) {
 			s.t.Errorf("%s: WRONG BYTES: %s", when, v.key)
 		}
 	}
