@@ -2,7 +2,6 @@ package membership
 
 import (
 	"encoding/binary"
-	"fmt"
 	"math"
 
 	"cairn"
@@ -18,25 +17,9 @@ func Width(want cairn.Profile, domains int) (cairn.Profile, bool) {
 	return cairn.Profile{K: k, M: want.M}, true
 }
 
-// Place chooses n of the drives for the slots of a new volume: distinct drives, spread over the widest failure domains
-// first, and among equals at random in proportion to free space. The order of the answer is the order of the slots. The
-// same input, seed included, gives the same answer. ErrUnavailable if there are fewer than n drives.
-//
-// The random choice is weighted rendezvous hashing (Schindelhauer and Schomaker, "Weighted Distributed Hash Tables",
-// 2005): each drive draws -ln(u)/weight, the smallest wins.
+// Place chooses n of the drives for the slots of a new volume; see Placer.
 func Place(drives []cairn.Drive, n int, seed uint64) ([]cairn.DriveID, error) {
-	if len(drives) < n {
-		return nil, &cairn.Error{Op: "membership.place", Err: fmt.Errorf("%d drives for %d slots: %w",
-			len(drives), n, cairn.ErrUnavailable)}
-	}
-	var chosen []cairn.Drive
-	ids := make([]cairn.DriveID, 0, n)
-	for range n {
-		i := best(drives, chosen, seed)
-		chosen = append(chosen, drives[i])
-		ids = append(ids, drives[i].ID)
-	}
-	return ids, nil
+	return NewPlacer(drives, nil).Place(n, seed)
 }
 
 // Replace chooses, among drives, another home for one slot of a volume: a drive that is not in the volume, at the path of
@@ -115,10 +98,14 @@ func compare(a, b []int) int {
 
 // draw is the drive's lot for a seed: smaller wins, and wins the more often the more space is free.
 func draw(d cairn.Drive, seed uint64) float64 {
-	h := mix(seed ^ mix(binary.LittleEndian.Uint64(d.ID[:8])))
-	h = mix(h ^ binary.LittleEndian.Uint64(d.ID[8:]))
+	return drawFor(d.ID, float64(max(d.FreeBytes, 1)), seed)
+}
+
+func drawFor(id cairn.DriveID, weight float64, seed uint64) float64 {
+	h := mix(seed ^ mix(binary.LittleEndian.Uint64(id[:8])))
+	h = mix(h ^ binary.LittleEndian.Uint64(id[8:]))
 	u := (float64(h>>11) + 0.5) / (1 << 53) // in (0,1)
-	return -math.Log(u) / float64(max(d.FreeBytes, 1))
+	return -math.Log(u) / weight
 }
 
 // mix is the finalizer of SplitMix64 (Steele, Lea and Flood, 2014).

@@ -130,6 +130,29 @@ func TestPlaceFollowsFreeSpace(t *testing.T) {
 	}
 }
 
+// A drive that takes part in many open volumes gets fewer new ones.
+func TestPlaceAgainstLoad(t *testing.T) {
+	var drives []cairn.Drive
+	for n := range 10 {
+		drives = append(drives, testDrive(n, 1<<40))
+	}
+	p := NewPlacer(drives, map[cairn.DriveID]int{drives[0].ID: 3})
+	busy := 0
+	const rounds = 20000
+	for seed := range uint64(rounds) {
+		ids, err := p.Place(1, seed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ids[0] == drives[0].ID {
+			busy++
+		}
+	}
+	if share := float64(busy) / rounds; share < 0.02 || share > 0.035 { // a quarter of a share: 0.25/9.25
+		t.Errorf("a drive with three open volumes got %.3f of the slots", share)
+	}
+}
+
 func TestReplace(t *testing.T) {
 	known := map[cairn.DriveID]cairn.Drive{}
 	var drives []cairn.Drive

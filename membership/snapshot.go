@@ -16,6 +16,7 @@ type snapshot struct {
 	out      map[cairn.DriveID]string // drives that are gone with their node, which is out, and why
 	away     map[cairn.DriveID]bool   // drives that are only as bad as their node
 	writable []cairn.Drive            // ordered by ID
+	load     map[cairn.DriveID]int    // slots of open volumes on each drive
 	shelves  map[cairn.Profile]*shelf
 }
 
@@ -37,7 +38,8 @@ func (s *snapshot) shelf(p cairn.Profile) *shelf {
 
 func newSnapshot(volumes map[cairn.VolumeID]cairn.Volume, drives map[cairn.DriveID]cairn.Drive, nodes []cairn.Node,
 	self cairn.NodeID) *snapshot {
-	s := &snapshot{volumes: volumes, drives: drives, nodes: nodes, shelves: map[cairn.Profile]*shelf{}}
+	s := &snapshot{volumes: volumes, drives: drives, nodes: nodes, load: map[cairn.DriveID]int{},
+		shelves: map[cairn.Profile]*shelf{}}
 	s.away, s.out = overlayNodes(drives, nodes, self)
 	for _, d := range s.drives {
 		if d.State.Writable() && !d.Retired {
@@ -55,6 +57,9 @@ func newSnapshot(volumes map[cairn.VolumeID]cairn.Volume, drives map[cairn.Drive
 			s.shelves[v.Profile] = sh
 		}
 		sh.open++
+		for _, id := range v.Slots {
+			s.load[id]++
+		}
 		switch n := s.writableSlots(v); {
 		case n == v.Profile.Width():
 			sh.whole = append(sh.whole, v)

@@ -271,7 +271,8 @@ func (v *View) Replace(vol cairn.Volume, slot uint8) (cairn.DriveID, bool) {
 // create makes up to n volumes of a profile on writable drives and takes them into the cache.
 func (v *View) create(ctx context.Context, p cairn.Profile, n int) error {
 	for range n {
-		slots, err := Place(v.now.Load().writable, p.Width(), rand.Uint64())
+		s := v.now.Load()
+		slots, err := NewPlacer(s.writable, s.load).Place(p.Width(), rand.Uint64())
 		if err != nil {
 			return err
 		}
