@@ -11,9 +11,10 @@ const (
 	DamageCorrupt                   // its bytes do not match their checksums, or do not decode
 	DamageSkipped                   // the write was acknowledged without this slot (straggler or sick drive)
 	DamageSlot                      // the whole slot is to be rebuilt: its drive is gone; Blob is 0
+	DamageMove                      // nothing is wrong: the whole slot is to leave a drive that still serves it; Blob is 0
 )
 
-var damageKindNames = [...]string{"missing", "corrupt", "skipped", "slot"}
+var damageKindNames = [...]string{"missing", "corrupt", "skipped", "slot", "move"}
 
 // String prints the kind's name.
 func (k DamageKind) String() string {
@@ -38,6 +39,8 @@ type Damage struct {
 	Tries int        `json:"tries,omitempty"`
 	// RetryAt: after a failed attempt nothing is tried before this time.
 	RetryAt time.Time `json:"retry_at,omitzero"`
+	// To is the drive that a DamageMove wants the slot on; zero leaves the choice to repair.
+	To DriveID `json:"to,omitzero"`
 	// Pass is how far the rebuilding of a whole slot has come, so that a restart goes on from there.
 	Pass SlotPass `json:"pass,omitzero"`
 }

@@ -90,7 +90,9 @@ type Drive struct {
 	Reason     string     `json:"reason,omitempty"` // why the state is not ok
 	// Retired: this identity never comes back (the drive was replaced by an empty one at its path, or removed). Its slots
 	// are to be rebuilt elsewhere.
-	Retired    bool     `json:"retired,omitempty"`
+	Retired bool `json:"retired,omitempty"`
+	// Draining: the drive is being emptied by an operator's wish and takes no new slots.
+	Draining   bool     `json:"draining,omitempty"`
 	Domains    []string `json:"domains,omitempty"` // failure domains, widest first: zone, rack, node
 	TotalBytes int64    `json:"total_bytes"`
 	FreeBytes  int64    `json:"free_bytes"`

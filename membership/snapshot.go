@@ -42,7 +42,7 @@ func newSnapshot(volumes map[cairn.VolumeID]cairn.Volume, drives map[cairn.Drive
 		shelves: map[cairn.Profile]*shelf{}}
 	s.away, s.out = overlayNodes(drives, nodes, self)
 	for _, d := range s.drives {
-		if d.State.Writable() && !d.Retired {
+		if d.State.Writable() && !d.Retired && !d.Draining {
 			s.writable = append(s.writable, d)
 		}
 	}

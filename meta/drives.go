@@ -7,19 +7,56 @@ import (
 	"cairn/meta/replica"
 )
 
-// PutDrives commits drives' rows, each whole.
+// PutDrives commits drives' rows, each whole but for Draining, which SetDraining alone changes: who measures a drive and who
+// empties it are not the same.
 func (s *Store) PutDrives(ctx context.Context, drives []cairn.Drive) error {
 	_, err := s.change(ctx, s.groups.system(), 0, func(t *txn) error {
 		for i := range drives {
 			if drives[i].ID.IsZero() {
 				return invalid("a drive without ID")
 			}
-			t.batch.Put(append([]byte{famDrive}, drives[i].ID[:]...), encodeDrive(&drives[i]))
+			d, key := drives[i], driveKey(drives[i].ID)
+			row, found, err := t.get(key)
+			if err != nil {
+				return err
+			}
+			d.Draining = false
+			if found {
+				old, err := decodeDrive(d.ID, row)
+				if err != nil {
+					return err
+				}
+				d.Draining = old.Draining
+			}
+			t.batch.Put(key, encodeDrive(&d))
 		}
 		return nil
 	})
 	return fail("meta.put drives", "", err)
 }
+
+// SetDraining marks a drive that takes nothing new since it is being emptied, or takes the mark away. Errors: ErrNotFound.
+func (s *Store) SetDraining(ctx context.Context, id cairn.DriveID, draining bool) error {
+	_, err := s.change(ctx, s.groups.system(), 0, func(t *txn) error {
+		row, found, err := t.get(driveKey(id))
+		if err != nil {
+			return err
+		}
+		if !found {
+			return cairn.ErrNotFound
+		}
+		d, err := decodeDrive(id, row)
+		if err != nil || d.Draining == draining {
+			return err
+		}
+		d.Draining = draining
+		t.batch.Put(driveKey(id), encodeDrive(&d))
+		return nil
+	})
+	return fail("meta.set draining", id.String(), err)
+}
+
+func driveKey(id cairn.DriveID) []byte { return append([]byte{famDrive}, id[:]...) }
 
 // Drives returns all drives' rows.
 func (s *Store) Drives(ctx context.Context) (list []cairn.Drive, err error) {

@@ -216,7 +216,7 @@ func encodeDrive(d *cairn.Drive) []byte {
 	for _, s := range d.Domains {
 		row = putMessage(row, 7, []byte(s))
 	}
-	return putInt(putInt(row, 8, d.TotalBytes), 9, d.FreeBytes)
+	return putBool(putInt(putInt(row, 8, d.TotalBytes), 9, d.FreeBytes), 10, d.Draining)
 }
 
 func decodeDrive(id cairn.DriveID, row []byte) (d cairn.Drive, err error) {
@@ -244,6 +244,8 @@ func decodeDrive(id cairn.DriveID, row []byte) (d cairn.Drive, err error) {
 			d.TotalBytes = f.int()
 		case 9:
 			d.FreeBytes = f.int()
+		case 10:
+			d.Draining = f.num != 0
 		}
 		return nil
 	})
@@ -261,6 +263,9 @@ func encodeDamage(d *cairn.Damage) []byte {
 		msg := putBytes(putUint(nil, 1, uint64(p.Epoch)), 2, p.To[:])
 		msg = putUint(msg, 3, uint64(p.After))
 		row = putMessage(row, 8, putInt(putInt(msg, 4, p.Blobs), 5, p.Bytes))
+	}
+	if !d.To.IsZero() {
+		row = putBytes(row, 9, d.To[:])
 	}
 	return row
 }
@@ -311,6 +316,11 @@ func decodeDamage(id cairn.ShardID, row []byte) (d cairn.Damage, err error) {
 		case 8:
 			d.Pass, err = decodeSlotPass(f.bytes)
 			return err
+		case 9:
+			if len(f.bytes) != 16 {
+				return corruptRow("damage's target")
+			}
+			d.To = cairn.DriveID(f.bytes)
 		}
 		return nil
 	})

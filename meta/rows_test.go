@@ -121,7 +121,7 @@ func BenchmarkDecodeVersion(b *testing.B) {
 
 func TestDamageRowKeepsProgress(t *testing.T) {
 	want := cairn.Damage{Shard: cairn.ShardID{Volume: 3, Slot: 2}, Kind: cairn.DamageSlot, Drive: cairn.NewID(), Found: time.Unix(5, 6).UTC(),
-		By: "drive", Note: "gone", Tries: 3, RetryAt: time.Unix(7, 8).UTC(),
+		By: "drive", Note: "gone", Tries: 3, To: cairn.NewID(), RetryAt: time.Unix(7, 8).UTC(),
 		Pass: cairn.SlotPass{Epoch: 4, To: cairn.NewID(), After: 900, Blobs: 12, Bytes: 1 << 40}}
 	got, err := decodeDamage(want.Shard, encodeDamage(&want))
 	if err != nil || got != want {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"cairn"
 	"cairn/meta/replica"
@@ -80,8 +81,9 @@ func (s *Store) SealVolume(ctx context.Context, id cairn.VolumeID) error {
 	return fail("meta.seal volume", id.String(), err)
 }
 
-// SwapSlot points one slot at another drive and raises the epoch; it returns the new row. Errors: ErrNotFound,
-// ErrPrecondition (the volume is not at r.Epoch with r.Old in the slot).
+// SwapSlot points one slot at another drive and raises the epoch; it returns the new row. With New the same as Old it only
+// ends the writers that are under way. Errors: ErrNotFound, ErrPrecondition (the volume is not at r.Epoch with r.Old in the
+// slot, or has r.New in another).
 func (s *Store) SwapSlot(ctx context.Context, r SwapSlot) (v cairn.Volume, err error) {
 	_, err = s.change(ctx, s.groups.system(), 0, func(t *txn) error {
 		if v, err = t.volume(r.Volume); err != nil {
@@ -89,6 +91,9 @@ func (s *Store) SwapSlot(ctx context.Context, r SwapSlot) (v cairn.Volume, err e
 		}
 		if int(r.Slot) >= len(v.Slots) || v.Epoch != r.Epoch || v.Slots[r.Slot] != r.Old {
 			return fmt.Errorf("slot %d at epoch %d is not as expected: %w", r.Slot, v.Epoch, cairn.ErrPrecondition)
+		}
+		if r.New != r.Old && slices.Contains(v.Slots, r.New) {
+			return fmt.Errorf("drive %s holds another slot of it: %w", r.New, cairn.ErrPrecondition)
 		}
 		v.Slots[r.Slot] = r.New
 		v.Epoch++

@@ -129,7 +129,7 @@ func first(a, b bool) int {
 // planVolume plans the rows of one volume, sorted by blob and slot (so slot rows come first).
 func (w world) planVolume(p *plan, v cairn.Volume, rows []cairn.Damage) {
 	n := 0
-	for n < len(rows) && rows[n].Kind == cairn.DamageSlot {
+	for n < len(rows) && rows[n].Shard.Blob == 0 {
 		n++
 	}
 	slotRows, shardRows := rows[:n], rows[n:]
@@ -155,7 +155,8 @@ func badSlots(v cairn.Volume, slotRows []cairn.Damage, drives map[cairn.DriveID]
 	}
 	for _, r := range slotRows {
 		// On a drive that can be read but not written the row asks for a move; what is there is good until then.
-		if d := drives[v.Slots[r.Shard.Slot]]; d.State.Writable() {
+		// One that is healthy and is to move is good wherever it is.
+		if d := drives[v.Slots[r.Shard.Slot]]; d.State.Writable() && r.Kind != cairn.DamageMove {
 			bad[r.Shard.Slot] = true
 		}
 	}
@@ -179,6 +180,10 @@ func (w world) planSlots(p *plan, v cairn.Volume, rows []cairn.Damage, spare int
 		slot := r.Shard.Slot
 		d, known := w.drives[v.Slots[slot]]
 		back, wasKnown := w.drives[r.Drive]
+		if r.Kind == cairn.DamageMove && known && !d.Retired && d.State.Readable() {
+			w.planMove(p, base, r)
+			continue
+		}
 		switch {
 		case spare < 0 && wasKnown && r.Drive != v.Slots[slot] && !back.Retired && back.State.Readable():
 			// Too little is left to fill the slot, and its former drive has come back with what it holds.
@@ -191,7 +196,7 @@ func (w world) planSlots(p *plan, v cairn.Volume, rows []cairn.Damage, spare int
 			// Swapped away it could not be filled; left in place it is rescued should the drive come back after all.
 			p.waiting[fmt.Sprintf("too few shards are left unless lost drives return (%d more needed)", -spare)]++
 		default:
-			to, ok := w.replace(v, slot)
+			to, ok := w.home(v, r)
 			if !ok {
 				homeless++
 				p.waiting["no drive outside the volume can take the slot"]++
@@ -208,6 +213,43 @@ func (w world) planSlots(p *plan, v cairn.Volume, rows []cairn.Damage, spare int
 	if len(filling) > 0 {
 		p.jobs = append(p.jobs, base.with(fill, cairn.DriveID{}, filling...))
 	}
+}
+
+// planned is the spare of work that restores nothing: it waits for all that does.
+const planned = cairn.MaxShards
+
+// planMove plans the move of a healthy slot. One that lies elsewhere already was swapped just before its row could be
+// resolved; filling it finds nothing to do.
+func (w world) planMove(p *plan, base job, r cairn.Damage) {
+	v := base.volume
+	base.spare = planned
+	if w.blocked(r) {
+		p.waiting["failed lately, will be tried again"]++
+		return
+	}
+	if v.Slots[r.Shard.Slot] != r.Drive {
+		if w.drives[v.Slots[r.Shard.Slot]].State.Writable() {
+			p.jobs = append(p.jobs, base.with(fill, cairn.DriveID{}, r))
+		}
+		return
+	}
+	to, ok := w.home(v, r)
+	if !ok {
+		p.waiting["no drive outside the volume can take the slot"]++
+		return
+	}
+	p.jobs = append(p.jobs, base.with(move, to, r))
+}
+
+// home is the drive that a slot goes to: where its copy has begun already, else where its row wants it, else any.
+func (w world) home(v cairn.Volume, r cairn.Damage) (cairn.DriveID, bool) {
+	for _, id := range []cairn.DriveID{r.Pass.To, r.To} {
+		d, ok := w.drives[id]
+		if ok && d.State.Writable() && !d.Retired && !d.Draining && !slices.Contains(v.Slots, id) {
+			return id, true
+		}
+	}
+	return w.replace(v, r.Shard.Slot)
 }
 
 // with returns a job of the same volume and risk that resolves rows.

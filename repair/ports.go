@@ -11,6 +11,7 @@ type Meta interface {
 	Rows
 	References
 	Queue
+	Sealer
 }
 
 // References tells what is still wanted.
@@ -29,6 +30,11 @@ type Rows interface {
 	Blobs(ctx context.Context, v cairn.VolumeID, after cairn.BlobID, max int) ([]cairn.BlobRow, error)
 	// SwapSlot fails with ErrPrecondition if the volume is not as the request says; it returns the new row.
 	SwapSlot(ctx context.Context, r cairn.SwapSlot) (cairn.Volume, error)
+}
+
+// Sealer ends a volume's time of taking new blobs.
+type Sealer interface {
+	SealVolume(ctx context.Context, id cairn.VolumeID) error
 }
 
 // Queue is the persisted queue of damage.
@@ -62,6 +68,8 @@ type Checker interface {
 	Stat(ctx context.Context, drive cairn.DriveID, id cairn.ShardID) (cairn.ShardInfo, error)
 	// Verify reads every byte of a shard and checks it: ErrNotFound, ErrCorrupt, ErrUnavailable.
 	Verify(ctx context.Context, drive cairn.DriveID, id cairn.ShardID) error
+	// ReadAt fills p from byte off of the shard's data, verified.
+	ReadAt(ctx context.Context, drive cairn.DriveID, id cairn.ShardID, p []byte, off int64) error
 }
 
 // Blobs rebuilds shards. *blob.Store is one.

@@ -11,6 +11,7 @@ import (
 type Status struct {
 	cairn.Progress
 	Queued  int            `json:"queued"`            // rows of damage that are not resolved
+	Moves   int            `json:"moves"`             // healthy slots that are to move
 	Waiting map[string]int `json:"waiting,omitempty"` // reason → rows that nothing can be done for now
 	Needs   int            `json:"needs_drives"`      // drives to add before every slot has a home
 }
@@ -31,16 +32,16 @@ func newProgress() *progress {
 }
 
 // planned takes in a new plan: leftBlobs and leftBytes are still to be rebuilt.
-func (p *progress) planned(now time.Time, rows int, pl plan, leftBlobs, leftBytes int64) {
+func (p *progress) planned(now time.Time, rows, moves int, pl plan, leftBlobs, leftBytes int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := &p.status
 	running := s.State == "running"
-	s.Queued, s.Waiting, s.Needs = rows, pl.waiting, pl.needs
+	s.Queued, s.Moves, s.Waiting, s.Needs = rows-moves, moves, pl.waiting, pl.needs
 	switch {
 	case len(pl.jobs) > 0:
 		if !running {
-			*s = Status{Progress: cairn.Progress{State: "running", Started: now}, Queued: rows, Waiting: pl.waiting, Needs: pl.needs}
+			*s = Status{Progress: cairn.Progress{State: "running", Started: now}, Queued: rows - moves, Moves: moves, Waiting: pl.waiting, Needs: pl.needs}
 		}
 		s.TotalBlobs, s.TotalBytes = s.DoneBlobs+leftBlobs, s.DoneBytes+leftBytes
 	case rows > 0:

@@ -12,6 +12,7 @@ import (
 type target struct {
 	slot  uint8
 	drive cairn.DriveID
+	from  cairn.DriveID // a drive that may hold the shard itself, to be copied; zero: decode it
 }
 
 // check says how closely a shard is looked at before it is left as it is.
@@ -39,7 +40,7 @@ func (r *Repairer) rebuild(ctx context.Context, v cairn.Volume, row cairn.BlobRo
 	if len(lacking) == 0 {
 		return 0, nil
 	}
-	if err := r.write(ctx, v, row, lacking, size); err != nil {
+	if err := r.copyOrDecode(ctx, v, row, lacking, size); err != nil {
 		return 0, err
 	}
 	for _, t := range lacking {
@@ -67,17 +68,62 @@ func (r *Repairer) holds(ctx context.Context, t target, ref cairn.BlobRef, size 
 	return false, err
 }
 
+// copyOrDecode copies the one lacking shard from the drive that still holds it, and decodes whatever cannot be had so.
+func (r *Repairer) copyOrDecode(ctx context.Context, v cairn.Volume, row cairn.BlobRow, lacking []target, size int64) error {
+	if len(lacking) != 1 || lacking[0].from.IsZero() {
+		return r.write(ctx, v, row, lacking, size)
+	}
+	err := r.copy(ctx, v, row, lacking[0], size)
+	switch {
+	case errors.Is(err, cairn.ErrNotFound), errors.Is(err, cairn.ErrCorrupt), errors.Is(err, cairn.ErrInvalid),
+		errors.Is(err, cairn.ErrUnavailable):
+		// ErrUnavailable may have been the target's: then decoding meets it again.
+		return r.write(ctx, v, row, lacking, size)
+	}
+	return err
+}
+
+// copy writes a shard that it reads, verified, from another drive.
+func (r *Repairer) copy(ctx context.Context, v cairn.Volume, row cairn.BlobRow, t target, size int64) (err error) {
+	w := r.writer(v, row, t, size)
+	defer func() {
+		if err != nil {
+			w.abort()
+		}
+	}()
+	piece := make([]byte, min(size, pieceBytes))
+	for off := int64(0); off < size; {
+		p := piece[:min(size-off, pieceBytes)]
+		if err := r.throttle(ctx, len(p)); err != nil {
+			return err
+		}
+		if err := r.cfg.Shards.ReadAt(ctx, t.from, w.header.ID, p, off); err != nil {
+			return err
+		}
+		if err := w.write(ctx, p); err != nil {
+			return err
+		}
+		off += int64(len(p))
+		r.progress.wrote(int64(len(p)))
+	}
+	return w.commit(ctx)
+}
+
+func (r *Repairer) writer(v cairn.Volume, row cairn.BlobRow, t target, size int64) *shardWriter {
+	bucket, key := splitOwner(row.Owner)
+	return newShardWriter(r.cfg.Shards, t.drive, cairn.ShardHeader{
+		ID:    cairn.ShardID{Volume: v.ID, Blob: row.Ref.Blob, Slot: t.slot},
+		Epoch: v.Epoch, Profile: v.Profile, Unit: v.Unit, BlobLen: row.Ref.Length,
+		Owner: cairn.Owner{Bucket: bucket, Key: key},
+	}, size)
+}
+
 // write rebuilds the lacking shards in one pass over k others.
 func (r *Repairer) write(ctx context.Context, v cairn.Volume, row cairn.BlobRow, lacking []target, size int64) (err error) {
 	writers := make(map[uint8]*shardWriter, len(lacking))
 	missing := make([]uint8, len(lacking))
 	for i, t := range lacking {
-		bucket, key := splitOwner(row.Owner)
-		writers[t.slot] = newShardWriter(r.cfg.Shards, t.drive, cairn.ShardHeader{
-			ID:    cairn.ShardID{Volume: v.ID, Blob: row.Ref.Blob, Slot: t.slot},
-			Epoch: v.Epoch, Profile: v.Profile, Unit: v.Unit, BlobLen: row.Ref.Length,
-			Owner: cairn.Owner{Bucket: bucket, Key: key},
-		}, size)
+		writers[t.slot] = r.writer(v, row, t, size)
 		missing[i] = t.slot
 	}
 	defer func() {

@@ -331,7 +331,13 @@ func (r *Repairer) account(w world, p plan) {
 			bytes += max(all.bytes-c.bytes, 0) / int64(j.volume.Profile.K) * int64(len(j.rows))
 		}
 	}
-	r.progress.planned(time.Now(), len(w.rows), p, blobs, bytes)
+	moves := 0
+	for _, row := range w.rows {
+		if row.Kind == cairn.DamageMove {
+			moves++
+		}
+	}
+	r.progress.planned(time.Now(), len(w.rows), moves, p, blobs, bytes)
 }
 
 // work does the first of the jobs, or several of them if they are blobs to mend, and returns how many it took on.

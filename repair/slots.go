@@ -85,12 +85,18 @@ func (r *Repairer) save(ctx context.Context, j *job) {
 // row of damage stays: the slot is filled next. A writer that is under way with the old epoch cannot commit, so every
 // blob that the new drive may lack is one that a listing after the swap shows.
 func (r *Repairer) swap(ctx context.Context, v cairn.Volume, slot uint8, to cairn.DriveID) error {
-	now, err := r.cfg.Meta.SwapSlot(ctx, cairn.SwapSlot{Volume: v.ID, Slot: slot, Epoch: v.Epoch, Old: v.Slots[slot], New: to})
+	_, err := r.swapSlot(ctx, v, slot, to)
 	if errors.Is(err, cairn.ErrPrecondition) {
 		return nil // the volume has changed since the plan was made; the next plan sees it
 	}
+	return err
+}
+
+// swapSlot returns the volume's new row.
+func (r *Repairer) swapSlot(ctx context.Context, v cairn.Volume, slot uint8, to cairn.DriveID) (cairn.Volume, error) {
+	now, err := r.cfg.Meta.SwapSlot(ctx, cairn.SwapSlot{Volume: v.ID, Slot: slot, Epoch: v.Epoch, Old: v.Slots[slot], New: to})
 	if err != nil {
-		return err
+		return now, err
 	}
 	r.cfg.Logger.Info("slot moved", "volume", v.ID, "slot", slot, "from", v.Slots[slot], "to", to, "epoch", now.Epoch)
 	for _, d := range now.Slots {
@@ -102,7 +108,7 @@ func (r *Repairer) swap(ctx context.Context, v cairn.Volume, slot uint8, to cair
 	if _, err := r.cfg.Drives.Volume(ctx, v.ID, true); err != nil {
 		r.cfg.Logger.Debug("cached volume was not renewed", "volume", v.ID, "err", err)
 	}
-	return nil
+	return now, nil
 }
 
 // fill rebuilds what the drives of some slots lack, for a time slice, and resolves the rows when the pass is through.
@@ -149,8 +155,13 @@ func (r *Repairer) fill(ctx context.Context, j *job, until time.Time) error {
 // move rebuilds a slot on another drive for a time slice and swaps the slot when every blob is there, verified. The slot
 // is then filled like any other, which finds what was committed meanwhile.
 func (r *Repairer) move(ctx context.Context, j *job, until time.Time) error {
+	if j.spare == planned {
+		if err := r.freeze(ctx, j); err != nil {
+			return err
+		}
+	}
 	slot := j.rows[0].Shard.Slot
-	through, failed, err := r.pass(ctx, j, []target{{slot: slot, drive: j.to}}, checkBytes, until)
+	through, failed, err := r.pass(ctx, j, []target{r.moving(j)}, checkBytes, until)
 	if err != nil {
 		return err
 	}
@@ -171,7 +182,48 @@ func (r *Repairer) move(ctx context.Context, j *job, until time.Time) error {
 		return err // the drive that is away may hold what cannot be rebuilt: the slot stays
 	}
 	delete(r.cursors, j.volume.ID)
-	return r.swap(ctx, j.volume, slot, j.to)
+	if err := r.swap(ctx, j.volume, slot, j.to); err != nil || j.spare != planned {
+		return err
+	}
+	// Nothing was committed since the volume was frozen, so nothing is left to fill. If the swap was refused the row's job
+	// begins anew with the next plan, for it is still there.
+	now, err := r.cfg.Meta.Volume(ctx, j.volume.ID)
+	if err != nil || now.Slots[slot] != j.to {
+		return err
+	}
+	return r.cfg.Meta.ResolveDamage(ctx, []cairn.ShardID{j.rows[0].Shard})
+}
+
+// moving is the target of a move. A drive that is to lose the slot and can be read is copied from: its own shard is one
+// read, the decoding of it k.
+func (r *Repairer) moving(j *job) target {
+	t := target{slot: j.rows[0].Shard.Slot, drive: j.to}
+	for _, d := range r.cfg.Drives.Drives() {
+		if d.ID == j.volume.Slots[t.slot] && d.State.Readable() && !d.Retired {
+			t.from = d.ID
+		}
+	}
+	return t
+}
+
+// freeze makes sure that no blob is committed to a volume any more, so that the copy of a healthy slot is whole before the
+// slot moves, not after: the volume is sealed, and its epoch raised once, which ends the writers that were under way.
+func (r *Repairer) freeze(ctx context.Context, j *job) error {
+	row := &j.rows[0]
+	if j.volume.State == cairn.VolumeSealed && row.Pass.Epoch == j.volume.Epoch && row.Pass.To == j.to {
+		return nil
+	}
+	if err := r.cfg.Meta.SealVolume(ctx, j.volume.ID); err != nil {
+		return err
+	}
+	here := j.volume.Slots[row.Shard.Slot]
+	now, err := r.swapSlot(ctx, j.volume, row.Shard.Slot, here)
+	if err != nil {
+		return err
+	}
+	j.volume = now
+	row.Pass = cairn.SlotPass{Epoch: now.Epoch, To: j.to}
+	return r.cfg.Meta.RetryDamage(ctx, *row)
 }
 
 // retryAside tries once more, alone, what a move has set aside.
@@ -179,10 +231,11 @@ func (r *Repairer) retryAside(ctx context.Context, j *job) error {
 	c := r.cursors[j.volume.ID]
 	var left []cairn.BlobRow
 	var first error
+	t := r.moving(j)
 	for _, row := range c.aside {
-		n, err := r.rebuildTimed(ctx, j, row, []target{{slot: j.rows[0].Shard.Slot, drive: j.to}}, checkBytes)
+		n, err := r.rebuildTimed(ctx, j, row, []target{t}, checkBytes)
 		if err == nil && n > 0 {
-			err = r.dropReleased(ctx, []cairn.BlobRef{row.Ref}, []target{{slot: j.rows[0].Shard.Slot, drive: j.to}})
+			err = r.dropReleased(ctx, []cairn.BlobRef{row.Ref}, []target{t})
 		}
 		if err == nil {
 			continue

@@ -60,7 +60,7 @@ func addSpare(bySpare map[int]int64, v cairn.Volume, blobs int64, rows []cairn.D
 	spare := v.Profile.M - count(bad)
 	damaged := map[cairn.BlobID]int{}
 	for _, row := range rows {
-		if row.Kind != cairn.DamageSlot && int(row.Shard.Slot) < len(v.Slots) && !bad[row.Shard.Slot] {
+		if row.Shard.Blob != 0 && int(row.Shard.Slot) < len(v.Slots) && !bad[row.Shard.Slot] {
 			damaged[row.Shard.Blob]++
 		}
 	}

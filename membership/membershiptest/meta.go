@@ -117,7 +117,7 @@ func (m *Meta) SwapSlot(ctx context.Context, r cairn.SwapSlot) (cairn.Volume, er
 	}
 	defer m.mu.Unlock()
 	v, ok := m.volumes[r.Volume]
-	if !ok || v.Epoch != r.Epoch || v.Slots[r.Slot] != r.Old || slices.Contains(v.Slots, r.New) {
+	if !ok || v.Epoch != r.Epoch || v.Slots[r.Slot] != r.Old || r.New != r.Old && slices.Contains(v.Slots, r.New) {
 		return v, &cairn.Error{Op: "membershiptest.swap", Subject: r.Volume.String(), Err: cairn.ErrPrecondition}
 	}
 	v.Slots = slices.Clone(v.Slots)
@@ -156,6 +156,7 @@ func (m *Meta) PutDrives(ctx context.Context, ds []cairn.Drive) error {
 	}
 	defer m.mu.Unlock()
 	for _, d := range ds {
+		d.Draining = m.drives[d.ID].Draining // SetDraining's alone
 		m.drives[d.ID] = d
 	}
 	return nil
@@ -362,4 +363,19 @@ func (m *Meta) PutNode(ctx context.Context, n cairn.Node) (cairn.Node, error) {
 	n.Epoch++
 	m.nodes[n.ID] = n
 	return n, nil
+}
+
+// SetDraining marks a drive that is being emptied.
+func (m *Meta) SetDraining(ctx context.Context, id cairn.DriveID, draining bool) error {
+	if err := m.begin(ctx, "SetDraining"); err != nil {
+		return err
+	}
+	defer m.mu.Unlock()
+	d, ok := m.drives[id]
+	if !ok {
+		return &cairn.Error{Op: "membershiptest.SetDraining", Subject: id.String(), Err: cairn.ErrNotFound}
+	}
+	d.Draining = draining
+	m.drives[id] = d
+	return nil
 }
