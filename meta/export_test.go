@@ -1,7 +1,34 @@
 package meta
 
+import (
+	"context"
+
+	"cairn/meta/replica"
+)
+
 // FlushForTest writes every voter's state into tables.
 func (s *Store) FlushForTest() { s.groups.system().FlushAll() }
 
 // LeadForTest asks the voter at a home to lead.
 func (s *Store) LeadForTest(dir string) { s.groups.system().Lead(dir) }
+
+// BareScan reads rows of current versions as they are: what a page of a listing costs at the least.
+func BareScan(ctx context.Context, s *Store, bucket string, max int) (n int, err error) {
+	b, err := s.Bucket(ctx, bucket)
+	if err != nil {
+		return 0, err
+	}
+	err = s.read(ctx, s.groups.of(b.ID, ""), func(w *replica.View) error {
+		from := key1(famCurrent, b.ID)
+		return w.Walk(from, after(from), func(c replica.Cursor) error {
+			for n = 0; n < max && c.Valid(); n++ {
+				if _, err := c.Value(); err != nil {
+					return err
+				}
+				c.Next()
+			}
+			return nil
+		})
+	})
+	return n, err
+}

@@ -1,8 +1,8 @@
 package meta
 
 import (
+	"bytes"
 	"context"
-	"errors"
 	"strings"
 
 	"cairn"
@@ -16,19 +16,14 @@ const maxListed = 1000
 // many keys it stands for. Errors: ErrNotFound (*BucketError).
 func (s *Store) List(ctx context.Context, r List) (p Page, err error) {
 	g := s.groups.of(0, r.Prefix)
-	for range maxAttempts {
-		err = s.read(ctx, g, func(w *replica.View) error {
-			b, err := readBucket(w, r.Bucket)
-			if err != nil {
-				return err
-			}
-			p, err = list(w, b, &r)
+	err = s.read(ctx, g, func(w *replica.View) error {
+		b, err := readBucket(w, r.Bucket)
+		if err != nil {
 			return err
-		})
-		if !errors.Is(err, errVanished) {
-			break
 		}
-	}
+		p, err = list(w, b, &r)
+		return err
+	})
 	return p, fail("meta.list", r.Bucket, err)
 }
 
@@ -56,16 +51,20 @@ func list(w *replica.View, b cairn.Bucket, r *List) (p Page, err error) {
 		return p, nil
 	}
 	err = w.Walk(from, to, func(c replica.Cursor) error {
-		p.Versions = make([]cairn.Version, 0, min(limit, 64))
+		l := lister{page: &p}
+		last := "" // the last common prefix, if it is the last name of the page
 		for c.Valid() {
-			key := string(c.Key()[9:])
+			key := c.Key()[9:]
 			if len(p.Versions)+len(p.Prefixes) == limit {
-				p.More = true
+				if p.More, p.Next = true, last; last == "" {
+					p.Next = p.Versions[len(p.Versions)-1].Key
+				}
 				return nil
 			}
-			if prefix := commonPrefix(key, r.Prefix, r.Delimiter); prefix != "" {
+			if n := rolledUp(key, r.Prefix, r.Delimiter); n > 0 {
+				prefix := string(key[:n])
 				p.Prefixes = append(p.Prefixes, prefix)
-				p.Next = prefix
+				last = prefix
 				next := after(append(base[:9:9], prefix...))
 				c.SeekGE(next)
 				continue
@@ -74,33 +73,30 @@ func list(w *replica.View, b cairn.Bucket, r *List) (p Page, err error) {
 			if err != nil {
 				return err
 			}
-			v, err := listed(w, b, key, row, r.Full)
-			if err != nil {
+			if p.Versions == nil {
+				p.Versions = make([]Listed, 0, limit)
+			}
+			if err := l.add(key, row); err != nil {
 				return err
 			}
-			p.Versions = append(p.Versions, v)
-			p.Next = key
+			last = ""
 			c.Next()
 		}
 		return nil
 	})
-	if !p.More {
-		p.Next = ""
-	}
 	return p, err
 }
 
-// listed decodes a row for a listing.
-func listed(w *replica.View, b cairn.Bucket, key string, row []byte, full bool) (cairn.Version, error) {
-	r, err := decodeVersion(row)
-	if err != nil {
-		return r.v, err
+// rolledUp is commonPrefix of a key that is not a string yet: the prefix's length, 0 for none.
+func rolledUp(key []byte, prefix, delimiter string) int {
+	if delimiter == "" {
+		return 0
 	}
-	named(&r, b.Name, key)
-	if !full {
-		return r.v, nil
+	i := bytes.Index(key[len(prefix):], []byte(delimiter))
+	if i < 0 {
+		return 0
 	}
-	return wholeVersion(w, b.ID, key, &r)
+	return len(prefix) + i + len(delimiter)
 }
 
 // commonPrefix returns what key is rolled up into: prefix and all up to the first delimiter behind it; "" if none.

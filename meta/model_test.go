@@ -252,7 +252,7 @@ func (h *machine) list() {
 		var page []string
 		for _, v := range p.Versions {
 			page = append(page, v.Key)
-			if m := h.m.current(v.Key); m == nil || m.id != v.ID || m.size != v.Size || m.etag != v.ETag {
+			if m := h.m.current(v.Key); m == nil || m.size != v.Size || m.etag != v.ETag() {
 				h.t.Fatalf("listed %+v, want %+v", v, m)
 			}
 		}

@@ -65,14 +65,12 @@ type List struct {
 	Delimiter string // "" for none; any string
 	After     string // only keys and common prefixes > After; for a common prefix P, After may be P itself
 	Max       int    // of keys and common prefixes together, at most 1,000 (0 means 0 rows)
-	// Headers asks for rows with Headers, Tags, Parts and Layout; listings do not need them.
-	Full bool
 }
 
 // Page is the answer to List. Versions and Prefixes are each sorted; in the listing they interleave by name.
 type Page struct {
-	Versions []cairn.Version // without Layout, Headers, Tags, Parts unless asked for
-	Prefixes []string        // common prefixes, each ending with the delimiter
+	Versions []Listed
+	Prefixes []string // common prefixes, each ending with the delimiter
 	More     bool
 	Next     string // pass as After for the next page: the last key or common prefix of this one
 }

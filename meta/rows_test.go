@@ -37,6 +37,13 @@ func TestVersionRow(t *testing.T) {
 		if err := decodeDetail(got.detail, &got.v); err != nil || !reflect.DeepEqual(got.v, v) {
 			t.Errorf("%q: got %+v, %v; want %+v", etag, got.v, err, v)
 		}
+		var p Page
+		p.Versions = make([]Listed, 0, 1)
+		err = (&lister{page: &p}).add([]byte("key"), r.encode())
+		if l := p.Versions[0]; err != nil || l.Key != "key" || l.ETag() != etag || l.Size != v.Size || !l.Modified().Equal(v.Modified) ||
+			l.Owner != v.Owner || l.Class != v.Class || l.Checksum().Algo != v.Checksums[0].Algo {
+			t.Errorf("%q: listed as %+v, %v", etag, l, err)
+		}
 	}
 }
 
@@ -78,6 +85,11 @@ func FuzzDecode(f *testing.F) {
 			if err != nil || again.v.ETag != r.v.ETag || again.v.ID != r.v.ID || !bytes.Equal(again.detail, r.detail) {
 				t.Errorf("version %+v encodes as %+v, %v", r, again, err)
 			}
+		}
+		p := Page{Versions: make([]Listed, 0, 1)}
+		if (&lister{page: &p}).add(nil, row) == nil {
+			p.Versions[0].ETag()
+			p.Versions[0].Checksum()
 		}
 		var d cairn.Version
 		if decodeDetail(row, &d) == nil {

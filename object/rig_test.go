@@ -119,11 +119,15 @@ func (r *rig) referenced() map[cairn.BlobRef]string {
 	r.t.Helper()
 	out := make(map[cairn.BlobRef]string)
 	for _, bucket := range []string{"bucket", "other"} {
-		page, err := r.store.List(r.t.Context(), meta.List{Bucket: bucket, Max: 1000, Full: true})
+		page, err := r.store.List(r.t.Context(), meta.List{Bucket: bucket, Max: 1000})
 		if err != nil || page.More {
 			r.t.Fatalf("listing %s: more %t, %v", bucket, page.More, err)
 		}
-		for _, v := range page.Versions {
+		for _, listed := range page.Versions {
+			v, err := r.store.Head(r.t.Context(), meta.VersionRef{Bucket: bucket, Key: listed.Key})
+			if err != nil {
+				r.t.Fatal(err)
+			}
 			for _, b := range v.Layout.Blobs {
 				out[b] = bucket + "/" + v.Key
 			}

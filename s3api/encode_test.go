@@ -35,7 +35,7 @@ func TestListingSurvivesAParser(t *testing.T) {
 	keys := []string{`a<b>&"c'd`, "€ uro", " blank ", "new\nline", "tab\t", "a//b/../c", "\U0001F600", "]]>"}
 	page := meta.Page{More: true, Next: "z", Prefixes: []string{"p&q/", "r/"}}
 	for i, k := range keys {
-		page.Versions = append(page.Versions, cairn.Version{Key: k, Size: int64(i) << 40, Modified: when, ETag: "0123", Owner: "me"})
+		page.Versions = append(page.Versions, meta.NewListed(&cairn.Version{Key: k, Size: int64(i) << 40, Modified: when, ETag: "0123", Owner: "me"}))
 	}
 	l := listing{v2: true, owner: true, prefix: "<&", max: 1000}
 	var got parsedList
@@ -84,8 +84,8 @@ func FuzzAppendText(f *testing.F) {
 func BenchmarkListing(b *testing.B) {
 	page := meta.Page{More: true, Next: "z"}
 	for i := range 1000 {
-		page.Versions = append(page.Versions, cairn.Version{Key: fmt.Sprintf("models/some-model/shard-%05d.safetensors", i), Size: 1 << 20,
-			Modified: time.Now(), ETag: "d41d8cd98f00b204e9800998ecf8427e", Checksums: []cairn.Checksum{{Algo: cairn.CRC64NVME}}})
+		page.Versions = append(page.Versions, meta.NewListed(&cairn.Version{Key: fmt.Sprintf("models/some-model/shard-%05d.safetensors", i), Size: 1 << 20,
+			Modified: time.Now(), ETag: "d41d8cd98f00b204e9800998ecf8427e", Checksums: []cairn.Checksum{{Algo: cairn.CRC64NVME}}}))
 	}
 	l := listing{v2: true, max: 1000}
 	var buf []byte

@@ -183,14 +183,17 @@ func appendName(b []byte, element, value string, url bool) []byte {
 	return append(b, '>')
 }
 
-func (l *listing) appendObject(b []byte, v *cairn.Version) []byte {
+func (l *listing) appendObject(b []byte, v *meta.Listed) []byte {
 	b = append(b, "<Contents>"...)
 	b = l.name(b, "Key", v.Key)
 	b = append(b, "<LastModified>"...)
-	b = v.Modified.UTC().AppendFormat(b, timeFormat)
+	b = v.Modified().AppendFormat(b, timeFormat)
 	b = append(b, "</LastModified>"...)
-	b = appendETag(b, v.ETag)
-	b = appendAlgorithms(b, v.Checksums)
+	b = append(b, "<ETag>&quot;"...)
+	b = append(v.AppendETag(b), "&quot;</ETag>"...) // hexadecimal digits and a dash: nothing to escape
+	if sum := v.Checksum(); sum.Algo != "" {
+		b = appendAlgorithm(b, sum)
+	}
 	b = append(b, "<Size>"...)
 	b = strconv.AppendInt(b, v.Size, 10)
 	b = append(b, "</Size>"...)
@@ -203,13 +206,17 @@ func (l *listing) appendObject(b []byte, v *cairn.Version) []byte {
 
 func appendAlgorithms(b []byte, sums []cairn.Checksum) []byte {
 	for i := range sums {
-		b = append(b, "<ChecksumAlgorithm>"...)
-		b = append(b, sums[i].Algo...)
-		b = append(b, "</ChecksumAlgorithm><ChecksumType>"...)
-		b = append(b, checksumType(sums[i])...)
-		b = append(b, "</ChecksumType>"...)
+		b = appendAlgorithm(b, sums[i])
 	}
 	return b
+}
+
+func appendAlgorithm(b []byte, sum cairn.Checksum) []byte {
+	b = append(b, "<ChecksumAlgorithm>"...)
+	b = append(b, sum.Algo...)
+	b = append(b, "</ChecksumAlgorithm><ChecksumType>"...)
+	b = append(b, checksumType(sum)...)
+	return append(b, "</ChecksumType>"...)
 }
 
 func appendClass(b []byte, class string) []byte {

@@ -1,0 +1,66 @@
+package meta_test
+
+import (
+	"fmt"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"cairn"
+	"cairn/meta"
+)
+
+func putMany(t testing.TB, s *meta.Store, bucket string, n int, key func(i int) string) {
+	t.Helper()
+	var wg sync.WaitGroup
+	const writers = 64
+	for w := range writers {
+		wg.Go(func() {
+			for i := w; i < n; i += writers {
+				p := inlinePut(bucket, key(i), "x")
+				p.Version.Owner = "owner"
+				p.Version.Headers = map[string]string{"Content-Type": "binary/octet-stream"}
+				p.Version.Checksums = []cairn.Checksum{{Algo: cairn.CRC64NVME, Value: make([]byte, 8)}}
+				if _, err := s.PutVersion(t.Context(), p); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// BenchmarkListPage compares a page of 1,000 keys with the bare scan of its rows, in turns so that both see the same
+// neighbours: the least times of each, and their ratio.
+func BenchmarkListPage(b *testing.B) {
+	s := newStore(b, 1)
+	mustBucket(b, s, "b", cairn.VersioningOff)
+	putMany(b, s, "b", scale(100_000, 1_000_000), func(i int) string { return fmt.Sprintf("models/llama/shard-%07d.safetensors", i) })
+	list, bare := time.Hour, time.Hour
+	b.ReportAllocs()
+	for b.Loop() {
+		began := time.Now()
+		if p, err := s.List(b.Context(), meta.List{Bucket: "b", Max: 1000}); err != nil || len(p.Versions) != 1000 {
+			b.Fatal(err)
+		}
+		list = min(list, time.Since(began))
+		began = time.Now()
+		if n, err := meta.BareScan(b.Context(), s, "b", 1000); err != nil || n != 1000 {
+			b.Fatal(n, err)
+		}
+		bare = min(bare, time.Since(began))
+	}
+	b.ReportMetric(float64(list.Microseconds()), "list-us")
+	b.ReportMetric(float64(bare.Microseconds()), "bare-us")
+	b.ReportMetric(float64(list)/float64(bare), "list/bare")
+}
+
+// scale is the size of a test: the whole of it with CAIRN_SOAK=1.
+func scale(short, soak int) int {
+	if os.Getenv("CAIRN_SOAK") != "" {
+		return soak
+	}
+	return short
+}
