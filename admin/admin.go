@@ -45,6 +45,7 @@ type Cluster interface {
 // Config is what New needs.
 type Config struct {
 	Cluster   Cluster
+	Topology  Topology
 	Metrics   *Metrics
 	AccessKey string // of the root identity
 	SecretKey string
@@ -63,8 +64,8 @@ type Server struct {
 
 // New returns the handler of the admin interface.
 func New(cfg Config) (*Server, error) {
-	if cfg.Cluster == nil || cfg.Metrics == nil || cfg.AccessKey == "" || cfg.SecretKey == "" {
-		return nil, &cairn.Error{Op: "admin.new", Err: fmt.Errorf("want a cluster, metrics and credentials: %w", cairn.ErrInvalid)}
+	if cfg.Cluster == nil || cfg.Topology == nil || cfg.Metrics == nil || cfg.AccessKey == "" || cfg.SecretKey == "" {
+		return nil, &cairn.Error{Op: "admin.new", Err: fmt.Errorf("want a cluster, its topology, metrics and credentials: %w", cairn.ErrInvalid)}
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
@@ -90,6 +91,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Identities != nil {
 		s.identityRoutes(api)
 	}
+	s.clusterRoutes(api)
 	return s, nil
 }
 

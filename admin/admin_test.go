@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"cairn"
 	"cairn/meta"
@@ -30,10 +31,27 @@ func (c *cluster) Object(_ context.Context, ref meta.VersionRef, _ bool) (Object
 func (c *cluster) StartScrub(context.Context) error { c.started++; return c.err }
 func (c *cluster) Ready(context.Context) error      { return c.ready }
 
+func (c *cluster) Nodes(context.Context) ([]cairn.Node, error) {
+	return []cairn.Node{{Name: "n1"}}, c.err
+}
+func (c *cluster) Drives(context.Context) ([]cairn.Drive, error) {
+	return []cairn.Drive{{Path: "/d"}}, c.err
+}
+func (c *cluster) Volumes(_ context.Context, after cairn.VolumeID, max int) ([]cairn.Volume, error) {
+	return []cairn.Volume{{ID: after + 1, Unit: int64(max)}}, c.err
+}
+func (c *cluster) Volume(_ context.Context, id cairn.VolumeID) (VolumeDetail, error) {
+	return VolumeDetail{Volume: cairn.Volume{ID: id}}, c.err
+}
+func (c *cluster) CreateToken(_ context.Context, roles cairn.Roles, life time.Duration) (NewToken, error) {
+	return NewToken{Token: "secret", Roles: roles, Expires: time.Unix(0, 0).Add(life)}, c.err
+}
+func (c *cluster) Tokens(context.Context) ([]Token, error) { return []Token{{ID: "k1"}}, c.err }
+
 func newServer(t *testing.T, c *cluster) *Server {
 	t.Helper()
 	m := NewMetrics()
-	s, err := New(Config{Cluster: c, Metrics: m, AccessKey: "root", SecretKey: "secret"})
+	s, err := New(Config{Cluster: c, Topology: c, Metrics: m, AccessKey: "root", SecretKey: "secret"})
 	if err != nil {
 		t.Fatal(err)
 	}

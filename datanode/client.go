@@ -20,11 +20,20 @@ import (
 
 func alignedPiece() []byte { return vfs.AlignedBuffer(pieceBytes) }
 
-// ClientConfig tells how to reach another process's Server.
+// Peers reaches other nodes. *rpc.Dialer is one.
+type Peers interface {
+	// Peer returns a client and the base URL of a node. Errors: ErrNotFound, ErrUnavailable.
+	Peer(node cairn.NodeID) (*http.Client, string, error)
+}
+
+// ClientConfig tells how to reach another process's Server: at a URL, or as a node of Peers, whose address may change.
 type ClientConfig struct {
 	URL      string       // e.g. "http://127.0.0.1:9100"
 	HTTP     *http.Client // http.DefaultClient
-	Requests int          // calls under way at once; more wait: 256
+	Peers    Peers
+	Node     cairn.NodeID
+	Prefix   string // of the server's routes below the node's URL, e.g. "/data"
+	Requests int    // calls under way at once; more wait: 256
 }
 
 // Client reaches the drives of another process. It is a blob.Shards for them and has Node's other calls. A node that
@@ -37,7 +46,7 @@ type Client struct {
 
 // NewClient returns a client; nothing is contacted yet. ErrInvalid for a bad URL.
 func NewClient(cfg ClientConfig) (*Client, error) {
-	if u, err := url.Parse(cfg.URL); err != nil || u.Host == "" {
+	if u, err := url.Parse(cfg.URL); cfg.Peers == nil && (err != nil || u.Host == "") {
 		return nil, &cairn.Error{Op: "datanode.client", Subject: cfg.URL, Err: fmt.Errorf("no URL of a node: %w", cairn.ErrInvalid)}
 	}
 	if cfg.HTTP == nil {
@@ -57,10 +66,26 @@ func shardPath(verb string, id cairn.ShardID) string {
 	return fmt.Sprintf("%s/%d/%d/%d", verb, id.Volume, id.Blob, id.Slot)
 }
 
+// peer returns how to reach the node now.
+func (c *Client) peer() (*http.Client, string, error) {
+	if c.cfg.Peers == nil {
+		return c.cfg.HTTP, c.cfg.URL, nil
+	}
+	client, base, err := c.cfg.Peers.Peer(c.cfg.Node)
+	if err != nil { // a node that is not known now is not a drive without the shard
+		return nil, "", fmt.Errorf("%v: %w", err, cairn.ErrUnavailable)
+	}
+	return client, base + c.cfg.Prefix, nil
+}
+
 // call sends a request and returns a response of 2xx, whose body the caller closes.
 func (c *Client) call(ctx context.Context, method string, drive cairn.DriveID, path string, body io.Reader,
 	headers map[string]string) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, method, c.cfg.URL+"/v1/drives/"+drive.String()+"/"+path, body)
+	client, base, err := c.peer()
+	if err != nil {
+		return nil, err
+	}
+	req, err := http.NewRequestWithContext(ctx, method, base+"/v1/drives/"+drive.String()+"/"+path, body)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", err, cairn.ErrInvalid)
 	}
@@ -70,7 +95,7 @@ func (c *Client) call(ctx context.Context, method string, drive cairn.DriveID, p
 	if cairn.IsBackground(ctx) {
 		req.Header.Set(backgroundHeader, "1")
 	}
-	r, err := c.cfg.HTTP.Do(req)
+	r, err := client.Do(req)
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()

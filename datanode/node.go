@@ -56,6 +56,16 @@ func (n *Node) Statuses() []cairn.DriveStatus {
 	return all
 }
 
+// Has tells whether a drive is on this node.
+func (n *Node) Has(id cairn.DriveID) bool {
+	for _, d := range n.drives {
+		if d.identity() == id {
+			return true
+		}
+	}
+	return false
+}
+
 // find returns the drive with an identity. A node that does not have it cannot tell what it holds: ErrUnavailable.
 func (n *Node) find(id cairn.DriveID) (*drive, error) {
 	for _, d := range n.drives {

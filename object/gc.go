@@ -41,6 +41,9 @@ func (s *Store) Run(ctx context.Context) error {
 func (s *Store) collect(ctx context.Context) {
 	pause := s.cfg.GCInterval
 	for sleep(ctx, pause) {
+		if !s.cfg.Collects() {
+			continue
+		}
 		err := s.collectOnce(ctx, time.Now())
 		switch {
 		case err == nil:
@@ -124,6 +127,9 @@ func (s *Store) batches(rows []meta.Garbage) [][]cairn.BlobRef {
 func (s *Store) expire(ctx context.Context) {
 	interval := min(staleInterval, max(s.cfg.StaleUploads/4, time.Second))
 	for sleep(ctx, interval) {
+		if !s.cfg.Collects() {
+			continue
+		}
 		if err := s.expireOnce(ctx, time.Now()); err != nil && ctx.Err() == nil {
 			s.cfg.Logger.Warn("stale uploads could not be aborted, will try again", "error", err)
 		}

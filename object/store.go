@@ -48,6 +48,9 @@ type Config struct {
 	Keys Keys
 	// Encryption is the rule for buckets that have none of their own. Default: plain bytes.
 	Encryption cairn.EncryptionRule
+	// Collects tells whether this store deletes what was released and aborts stale uploads now; of the stores of a cluster,
+	// one does. Default: always. Where others read too, GCMinAge must be longer than their reads take.
+	Collects func() bool
 	// Logger takes background events and refusals. Default: none.
 	Logger *slog.Logger
 }
@@ -57,6 +60,9 @@ const maxInlineMax = 1 << 20
 func (c *Config) setDefaults() error {
 	if c.Meta == nil || c.Blobs == nil {
 		return fail("object.new", "", fmt.Errorf("no metadata or blob store: %w", cairn.ErrInvalid))
+	}
+	if c.Collects == nil {
+		c.Collects = func() bool { return true }
 	}
 	if c.DefaultProfile == (cairn.Profile{}) {
 		c.DefaultProfile = cairn.Profile{K: 4, M: 2}

@@ -11,6 +11,13 @@ import (
 func greeting(s *server.Server, dir string, cred credentials, made bool) string {
 	var b strings.Builder
 	endpoint := "http://" + s.S3Addr()
+	if m := s.Member(); m != nil {
+		fmt.Fprintf(&b, "node   %s at %s, roles %s, cluster %s\n", m.Name, m.Addr, m.Roles, s.Cluster())
+	}
+	if s.S3Addr() == "" {
+		fmt.Fprintf(&b, "admin  http://%s (metrics, health, API)\ndata   %s\n", s.AdminAddr(), dir)
+		return b.String()
+	}
 	fmt.Fprintf(&b, "S3     %s\nadmin  http://%s (metrics, health, API)\ndata   %s, profile %s\n", endpoint, s.AdminAddr(), dir, s.Profile())
 	if !made {
 		return b.String()

@@ -78,7 +78,7 @@ func rootCommand() *cobra.Command {
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usageError(c, err) })
-	root.AddCommand(serverCommand(), statusCommand(), objectCommand(), scrubCommand(), repairCommand(), benchCommand(), versionCommand(),
+	root.AddCommand(serverCommand(), statusCommand(), objectCommand(), scrubCommand(), repairCommand(), tokenCommand(), benchCommand(), versionCommand(),
 		userCommand(), keyCommand(), policyCommand(), groupCommand())
 	return root
 }

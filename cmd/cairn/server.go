@@ -30,19 +30,24 @@ type serverFlags struct {
 	encryption                                 server.Encryption
 	ownership                                  string
 	proxies                                    []string
+	memberFlags
 }
 
 func serverCommand() *cobra.Command {
 	var f serverFlags
 	c := &cobra.Command{
 		Use:   "server",
-		Short: "Start the whole store in one process",
+		Short: "Start the whole store in one process, or a node of a cluster",
 		Long: "Serve S3 from an erasure-coded store. --data DIR alone makes DIR/drive1 to DIR/drive6; --drive names real disks.\n\n" +
+			"With --advertise the process is the first node of a cluster, with --join and --token a further one (see `cairn token\n" +
+			"create`); a node makes one drive below --data unless told otherwise. A restart needs none of these flags.\n\n" +
 			"The root credentials are $" + envAccessKey + " and $" + envSecretKey + ". Without them a pair is made on the first\n" +
 			"start and kept in DIR/credentials.",
-		Example: "  cairn server --data ./data\n  cairn server --data /var/lib/cairn --drive /mnt/a --drive /mnt/b --drive /mnt/c --profile 2+1",
-		Args:    usageArgs(cobra.NoArgs),
-		RunE:    func(c *cobra.Command, _ []string) error { return runServer(c, f) },
+		Example: "  cairn server --data ./data\n  cairn server --data /var/lib/cairn --drive /mnt/a --drive /mnt/b --drive /mnt/c --profile 2+1\n" +
+			"  cairn server --data /var/lib/cairn --advertise 10.0.0.1\n" +
+			"  cairn server --data /var/lib/cairn --advertise 10.0.0.2 --join 10.0.0.1 --token TOKEN --roles data",
+		Args: usageArgs(cobra.NoArgs),
+		RunE: func(c *cobra.Command, _ []string) error { return runServer(c, f) },
 	}
 	fl := c.Flags()
 	fl.StringVar(&f.data, "data", defaultData, "directory of this process")
@@ -61,6 +66,7 @@ func serverCommand() *cobra.Command {
 	fl.StringVar(&f.encryption.Vault.Address, "kms-vault", "", "serve SSE-KMS by the transit engine of this Vault (https://host:8200); its token is $"+envVaultToken)
 	fl.StringVar(&f.encryption.Vault.Mount, "kms-vault-mount", "transit", "where that engine is mounted")
 	fl.StringVar(&f.encryption.DefaultKey, "kms-default-key", "default", "key for SSE-KMS requests that name none")
+	f.memberFlags.register(fl)
 	fl.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	return c
 }
@@ -80,14 +86,11 @@ func runServer(c *cobra.Command, f serverFlags) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, dir.Close()) }()
-	state, err := server.Settle(dir.State, wish)
+	enlisted, err := f.settle(c.Context(), dir, wish)
 	if err != nil {
 		return err
 	}
-	if err := dir.Save(state); err != nil {
-		return err
-	}
-	tuneProcessors(len(state.Drives(dir.Path)))
+	tuneProcessors(len(dir.State.Drives(dir.Path)))
 	cred, made, err := serverCredentials(dir.Path, os.Getenv)
 	if err != nil {
 		return err
@@ -97,7 +100,7 @@ func runServer(c *cobra.Command, f serverFlags) (err error) {
 		Encryption: f.encryption,
 		Directory:  dir, MetaVoters: f.voters, S3Addr: f.s3Addr, S3Domains: f.domains, AdminAddr: f.adminAddr,
 		ObjectOwnership: f.ownership, TrustedProxies: proxies,
-		AccessKey: cred.AccessKey, SecretKey: cred.SecretKey, Logger: logger,
+		AccessKey: cred.AccessKey, SecretKey: cred.SecretKey, Logger: logger, Interconnect: enlisted.Listener,
 	})
 	if err != nil {
 		return err

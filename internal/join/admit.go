@@ -36,8 +36,9 @@ type DoorConfig struct {
 	Cluster   cairn.ClusterID
 	Authority *rpc.Authority
 	Rows      Rows
-	Settings  Settings
-	Logger    *slog.Logger
+	// Settings are read for each node that joins: files change.
+	Settings func() (Settings, error)
+	Logger   *slog.Logger
 }
 
 const (
@@ -126,7 +127,10 @@ func offBy(skew time.Duration) string {
 // answer signs and collects what the node needs. The node's row is committed by now.
 func (d *Door) answer(ctx context.Context, n cairn.Node, csr []byte, now time.Time) (a Answer, err error) {
 	id := rpc.Identity{Cluster: d.cfg.Cluster, Node: n.ID, Roles: n.Roles}
-	a = Answer{Authority: d.cfg.Authority.CertPEM(), Node: n, Settings: d.cfg.Settings}
+	a = Answer{Authority: d.cfg.Authority.CertPEM(), Node: n}
+	if a.Settings, err = d.cfg.Settings(); err != nil {
+		return Answer{}, err
+	}
 	if a.Cert, err = d.cfg.Authority.Sign(csr, id, now, rpc.NodeLife); err != nil {
 		return Answer{}, err
 	}
@@ -139,7 +143,7 @@ func (d *Door) answer(ctx context.Context, n cairn.Node, csr []byte, now time.Ti
 		}
 	}
 	if n.Roles&(cairn.RoleMeta|cairn.RoleGateway) == 0 {
-		a.Settings.AccessKey, a.Settings.SecretKey = "", ""
+		a.Settings.AccessKey, a.Settings.SecretKey, a.Settings.Files = "", "", nil
 	}
 	return a, nil
 }

@@ -58,6 +58,9 @@ type Settings struct {
 	// AccessKey and SecretKey are the root identity's; nodes that serve no clients do not get them.
 	AccessKey string `json:"access_key,omitempty"`
 	SecretKey string `json:"secret_key,omitempty"`
+	// Files are what all nodes that serve clients keep alike in their directories, by name: keys that seal identities and
+	// objects. Nodes that serve no clients do not get them.
+	Files map[string][]byte `json:"files,omitempty"`
 }
 
 // keyHash identifies a request's key.

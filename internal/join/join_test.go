@@ -31,7 +31,8 @@ type cluster struct {
 	addr      string
 }
 
-var settings = join.Settings{Profile: cairn.Profile{K: 2, M: 1}, GossipKey: []byte("gossip"), AccessKey: "root", SecretKey: "secret"}
+var settings = join.Settings{Profile: cairn.Profile{K: 2, M: 1}, GossipKey: []byte("gossip"), AccessKey: "root", SecretKey: "secret",
+	Files: map[string][]byte{"identity.key": []byte("seal")}}
 
 func newCluster(t *testing.T) *cluster {
 	t.Helper()
@@ -56,7 +57,7 @@ func newCluster(t *testing.T) *cluster {
 		t.Fatal(err)
 	}
 	s := rpc.NewServer(c.creds, nil)
-	s.MountPublic(join.Path, join.NewDoor(join.DoorConfig{Cluster: c.id, Authority: c.authority, Rows: c.meta, Settings: settings}))
+	s.MountPublic(join.Path, join.NewDoor(join.DoorConfig{Cluster: c.id, Authority: c.authority, Rows: c.meta, Settings: func() (join.Settings, error) { return settings, nil }}))
 	s.Mount(join.RenewPath, cairn.AllRoles, &join.Renewals{Cluster: c.id, Authority: c.authority, Rows: c.meta})
 	l := listen(t)
 	c.addr = l.Addr().String()
@@ -155,7 +156,7 @@ func TestJoin(t *testing.T) {
 		if want := (rpc.Identity{Cluster: c.id, Node: q.Node.ID, Roles: tt.roles}); creds.Identity() != want {
 			t.Errorf("%s: got %v, want %v", tt.roles, creds.Identity(), want)
 		}
-		if a.Settings.Profile != settings.Profile || string(a.Settings.GossipKey) != "gossip" || (a.Settings.SecretKey == "secret") != tt.knows {
+		if a.Settings.Profile != settings.Profile || string(a.Settings.GossipKey) != "gossip" || (a.Settings.SecretKey == "secret") != tt.knows || (len(a.Settings.Files) == 1) != tt.knows {
 			t.Errorf("%s: settings %+v", tt.roles, a.Settings)
 		}
 		if (len(a.AuthorityKey) > 0) != tt.lets {

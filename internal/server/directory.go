@@ -19,6 +19,8 @@ const (
 	stateName    = "cairn.json"
 	lockName     = "lock"
 	stateVersion = 1
+	// memberVersion is the format of a member's file: a program that knows of one process only must not start on it.
+	memberVersion = 2
 )
 
 // State is what DIR/cairn.json keeps between starts.
@@ -33,6 +35,8 @@ type State struct {
 	Profile cairn.Profile `json:"profile"` // of new volumes
 	// Formatted: a write has succeeded once, so metadata exists; it is never begun anew on empty drives.
 	Formatted bool `json:"formatted"`
+	// Member tells how the process takes part in a cluster of several; nil if it is the whole store.
+	Member *Member `json:"member,omitempty"`
 }
 
 // DriveDir is one drive's directory.
@@ -65,6 +69,26 @@ const defaultDrives = 6
 // Settle reconciles what is asked for with what an earlier start wrote down (nil on the first start): pure but for new
 // identifiers. Drives can be added; taking one away is refused, since its shards would be.
 func Settle(old *State, w Wish) (State, error) {
+	s, err := settleDrives(old, w)
+	if err != nil {
+		return State{}, err
+	}
+	total := len(s.Made) + len(s.Named)
+	if s.Profile.Width() == 0 {
+		s.Profile = DefaultProfile(total)
+	}
+	if err := s.Profile.Validate(); err != nil {
+		return State{}, err
+	}
+	if min := 1 + s.Profile.M; total < min {
+		return State{}, &cairn.Error{Op: "server.settle",
+			Err: fmt.Errorf("profile %s needs at least %d drives, there are %d: %w", s.Profile, min, total, cairn.ErrInvalid)}
+	}
+	return s, nil
+}
+
+// settleDrives is Settle without the profile's own rules.
+func settleDrives(old *State, w Wish) (State, error) {
 	refuse := func(format string, args ...any) (State, error) {
 		return State{}, &cairn.Error{Op: "server.settle", Err: fmt.Errorf(format+": %w", append(args, cairn.ErrInvalid)...)}
 	}
@@ -100,18 +124,8 @@ func Settle(old *State, w Wish) (State, error) {
 			s.Named = append(s.Named, path)
 		}
 	}
-	total := len(s.Made) + len(s.Named)
-	switch {
-	case w.Profile.Width() > 0:
+	if w.Profile.Width() > 0 {
 		s.Profile = w.Profile
-	case old == nil:
-		s.Profile = DefaultProfile(total)
-	}
-	if err := s.Profile.Validate(); err != nil {
-		return State{}, err
-	}
-	if min := 1 + s.Profile.M; total < min {
-		return refuse("profile %s needs at least %d drives, there are %d", s.Profile, min, total)
 	}
 	return s, nil
 }
@@ -201,9 +215,9 @@ func (d *Directory) load() error {
 	if err := json.Unmarshal(b, &s); err != nil {
 		return &cairn.Error{Op: "server.open", Subject: path, Err: fmt.Errorf("%w: %w", err, cairn.ErrCorrupt)}
 	}
-	if s.Version != stateVersion {
+	if s.Version < stateVersion || s.Version > memberVersion {
 		return &cairn.Error{Op: "server.open", Subject: path,
-			Err: fmt.Errorf("format version %d, this binary knows %d: %w", s.Version, stateVersion, cairn.ErrInvalid)}
+			Err: fmt.Errorf("format version %d, this binary knows %d to %d: %w", s.Version, stateVersion, memberVersion, cairn.ErrInvalid)}
 	}
 	d.State = &s
 	return nil
@@ -215,25 +229,7 @@ func (d *Directory) Save(s State) error {
 	if err != nil {
 		return err
 	}
-	tmp, err := os.CreateTemp(d.Path, stateName+".tmp")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp.Name())
-	_, werr := tmp.Write(append(b, '\n'))
-	// Sync before rename: the name must never point at an empty file after a power loss.
-	if err := errors.Join(werr, tmp.Sync(), tmp.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(tmp.Name(), filepath.Join(d.Path, stateName)); err != nil {
-		return err
-	}
-	dir, err := os.Open(d.Path)
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	if err := dir.Sync(); err != nil {
+	if err := replaceFile(filepath.Join(d.Path, stateName), append(b, '\n')); err != nil {
 		return err
 	}
 	d.State = &s

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -23,19 +24,25 @@ import (
 // parts are what a process is made of, lowest first.
 type parts struct {
 	profile    cairn.Profile
-	keys       *keysFile
+	site       *site // nil: this process is the whole store
 	node       *datanode.Node
+	shards     shards // all drives that can be reached: node, or a router
+	router     *router
 	meta       *meta.Store
 	view       *membership.View
 	blobs      *blob.Store
 	objects    *object.Store
+	keys       *keysFile
 	identities *iam.Store
 	frontend   *s3api.Server
 	keeper     *membership.Keeper  // of this process's drives
 	steward    *membership.Steward // of the cluster's volumes
+	watcher    *membership.Watcher // of the other nodes; nil: there are none
+	findings   *findings
 	repairer   *repair.Repairer
 	scrubber   *scrub.Scrubber
 	metrics    *admin.Metrics
+	homes      homePlan
 }
 
 // openParts makes all parts, each with those below it.
@@ -70,20 +77,31 @@ func openParts(cfg Config) (p *parts, err error) {
 	return p, err
 }
 
-// openStorage opens the drives and the metadata voters on them.
+// openStorage opens the drives, the way to the other nodes, and the metadata.
 func (p *parts) openStorage(cfg Config) (err error) {
 	state := cfg.Directory.State
-	voters := homeFS{FS: vfs.Default}
 	nc := datanode.Config{Cluster: state.Cluster, Node: state.Node, Log: cfg.Logger.With("part", "datanode")}
 	for _, d := range state.Drives(cfg.Directory.Path) {
-		voters.drives = append(voters.drives, d.Path)
 		nc.Drives = append(nc.Drives, datanode.DriveConfig{Path: d.Path, Create: d.Make})
 	}
 	if p.node, err = datanode.Open(nc); err != nil {
 		return err
 	}
-	p.meta, err = meta.Open(meta.Config{Cluster: state.Cluster, Voters: cfg.MetaVoters, MustExist: state.Formatted,
-		Homes: homes(p.node.Statuses()), FS: voters, Logger: cfg.Logger.With("part", "meta")})
+	p.homes = homesOf(*state, cfg.Directory.Path)
+	if err := p.homes.prepare(); err != nil {
+		return err
+	}
+	mc := meta.Config{Cluster: state.Cluster, Voters: cfg.MetaVoters, MustExist: state.Formatted,
+		Homes: p.homes.list(p.node.Statuses()), FS: homeFS{FS: vfs.Default, drives: p.homes.dirs}, Logger: cfg.Logger.With("part", "meta")}
+	if state.Member != nil {
+		if p.site, err = openSite(cfg.Directory, cfg.Interconnect, cfg.Logger.With("part", "site")); err != nil {
+			return err
+		}
+		mc.Node, mc.Peers, mc.Caller, mc.Seeds = state.Node, p.site.dialer, caller, p.site.metaNodes()
+		// Only the founder begins metadata, and only while it knows of no other node that may have it.
+		mc.MustExist = mc.MustExist || !state.Member.Founded
+	}
+	p.meta, err = meta.Open(mc)
 	return err
 }
 
@@ -94,7 +112,12 @@ func (p *parts) openObjects(cfg Config) (err error) {
 	if err != nil {
 		return err
 	}
-	p.blobs, err = blob.New(blob.Config{Shards: p.node, Volumes: p.view, Damage: reporter{p},
+	p.shards = p.node
+	if p.site != nil {
+		p.router = newRouter(p.node, cfg.Directory.State.Node, p.view, p.site.dialer)
+		p.shards = p.router
+	}
+	p.blobs, err = blob.New(blob.Config{Shards: p.shards, Volumes: p.view, Damage: reporter{p},
 		Logger: cfg.Logger.With("part", "blob")})
 	if err != nil {
 		return err
@@ -108,20 +131,28 @@ func (p *parts) openObjects(cfg Config) (err error) {
 	if cfg.Encryption.Default {
 		rule.Scheme = cairn.SSES3
 	}
-	p.objects, err = object.New(object.Config{Meta: p.meta, Blobs: p.blobs, DefaultProfile: cfg.Directory.State.Profile,
-		Keys: keys, Encryption: rule,
-		Logger: cfg.Logger.With("part", "object")})
+	oc := object.Config{Meta: p.meta, Blobs: p.blobs, DefaultProfile: cfg.Directory.State.Profile,
+		Keys: keys, Encryption: rule, Logger: cfg.Logger.With("part", "object")}
+	if p.site != nil {
+		oc.Collects, oc.GCMinAge = p.meta.Leads, clusterGCAge
+	}
+	p.objects, err = object.New(oc)
 	return err
 }
 
 // openHealing makes what finds damage and mends it.
 func (p *parts) openHealing(cfg Config) (err error) {
-	p.repairer, err = repair.New(repair.Config{Meta: p.meta, Shards: p.node, Blobs: p.blobs, Drives: p.view,
+	p.repairer, err = repair.New(repair.Config{Meta: p.meta, Shards: p.shards, Blobs: p.blobs, Drives: p.view,
 		Logger: cfg.Logger.With("part", "repair")})
 	if err != nil {
 		return err
 	}
-	p.scrubber, err = scrub.New(scrub.Config{Meta: p.meta, Drives: p.node, Orphans: p.node, Held: p.objects.Pinned,
+	p.findings = newFindings(p.meta, cfg.Logger.With("part", "findings"))
+	var drives scrub.Drives = p.node
+	if p.router != nil {
+		drives = p.router
+	}
+	p.scrubber, err = scrub.New(scrub.Config{Meta: p.meta, Drives: drives, Orphans: p.shards, Held: p.objects.Pinned,
 		Damaged: p.repairer.Wake, Logger: cfg.Logger.With("part", "scrub")})
 	if err != nil {
 		return err
@@ -132,9 +163,25 @@ func (p *parts) openHealing(cfg Config) (err error) {
 		return err
 	}
 	p.keeper, err = membership.NewKeeper(membership.KeeperConfig{Meta: p.meta, Node: p.node, NodeID: cfg.Directory.State.Node,
-		Domains: []string{cfg.Directory.State.Node.String()}, Changed: p.steward.Wake, Returned: p.returned,
+		Domains: domains(*cfg.Directory.State), Changed: p.steward.Wake, Returned: p.returned,
 		Logger: cfg.Logger.With("part", "keeper")})
+	if err != nil || p.site == nil {
+		return err
+	}
+	p.watcher, err = membership.NewWatcher(membership.WatcherConfig{Nodes: p.meta, Prober: prober{p.site.dialer}, Self: cfg.Directory.State.Node,
+		Changed: p.steward.Wake, Logger: cfg.Logger.With("part", "watcher")})
 	return err
+}
+
+// clusterGCAge is how long garbage stays where several gateways read: each knows of its own readers only.
+const clusterGCAge = time.Hour
+
+// domains are the failure domains of the process's drives. In a store of one process there is one, the node.
+func domains(s State) []string {
+	if s.Member == nil {
+		return []string{s.Node.String()}
+	}
+	return s.Member.node(s.Node).Domains()
 }
 
 // returned is told of every drive that became writable.
@@ -149,26 +196,43 @@ type loop struct {
 	run  func(context.Context) error
 }
 
-func (p *parts) loops() []loop {
-	return []loop{
+func (p *parts) loops(state State) []loop {
+	always := []loop{
 		{"datanode", p.node.Run},
-		{"homes", func(ctx context.Context) error { return keepHomes(ctx, p.node, p.meta) }},
+		{"homes", func(ctx context.Context) error { return keepHomes(ctx, p.node, p.homes, p.meta) }},
 		{"meta", p.meta.Run},
 		{"membership", p.view.Run},
 		{"keeper", p.keeper.Run},
-		{"steward", p.steward.Run},
 		{"object", p.objects.Run},
-		{"iam", p.identities.Run},
+	}
+	if knowsIdentities(state.Member) {
+		always = append(always, loop{"iam", p.identities.Run})
+	}
+	once := []loop{
+		{"steward", p.steward.Run},
 		{"repair", p.repairer.Run},
 		{"scrub", p.scrubber.Run},
 	}
+	if p.site == nil {
+		return append(always, once...)
+	}
+	once = append(once, loop{"watcher", p.watcher.Run}, loop{"returned", func(ctx context.Context) error { return p.watchReturns(ctx, state.Node) }})
+	always = append(always, loop{"findings", p.findings.Run},
+		loop{"leading", func(ctx context.Context) error { return whileLeading(ctx, p.meta, once) }})
+	return append(always, p.site.loops(state, p.meta)...)
 }
 
 // close ends metadata before the drives that it lives on.
 func (p *parts) close() error {
 	var errs []error
+	if p.router != nil {
+		errs = append(errs, p.router.Close())
+	}
 	if p.meta != nil {
 		errs = append(errs, p.meta.Close())
+	}
+	if p.site != nil {
+		errs = append(errs, p.site.close())
 	}
 	if p.node != nil {
 		errs = append(errs, p.node.Close())
@@ -179,11 +243,17 @@ func (p *parts) close() error {
 	return nil
 }
 
-// reporter hands blob's findings to the repairer, which is made after it.
+// reporter hands blob's findings to the repairer, which is made after it, or to the cluster's queue if repair runs elsewhere.
 type reporter struct{ p *parts }
 
 // Report never blocks.
-func (r reporter) Report(d cairn.Damage) { r.p.repairer.Report(d) }
+func (r reporter) Report(d cairn.Damage) {
+	if r.p.site != nil && !r.p.meta.Leads() {
+		r.p.findings.Report(d)
+		return
+	}
+	r.p.repairer.Report(d)
+}
 
 // observer turns finished S3 requests into metrics.
 type observer struct{ m *admin.Metrics }

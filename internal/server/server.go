@@ -17,12 +17,15 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"cairn"
 	"cairn/admin"
+	"cairn/internal/join"
 )
 
 // Config of a Server. A directory with a state, both addresses and both keys are required.
@@ -38,6 +41,8 @@ type Config struct {
 	SecretKey       string
 	Encryption      Encryption
 	Logger          *slog.Logger // default: none
+	// Interconnect is what Directory.Enlist listens with, for a member of a cluster. Run closes it.
+	Interconnect net.Listener
 	// ReadyWithin bounds one readiness probe. Default 3 s.
 	ReadyWithin time.Duration
 }
@@ -47,13 +52,17 @@ func (c *Config) fill() error {
 		return &cairn.Error{Op: "server.open", Err: fmt.Errorf("directory, addresses and keys are needed: %w", cairn.ErrInvalid)}
 	}
 	drives := len(c.Directory.State.Drives(c.Directory.Path))
-	if drives == 0 {
+	member := c.Directory.State.Member
+	if drives == 0 && member == nil {
 		return &cairn.Error{Op: "server.open", Err: fmt.Errorf("no drives: %w", cairn.ErrInvalid)}
 	}
 	if c.MetaVoters == 0 {
 		c.MetaVoters = 2*c.Directory.State.Profile.M + 1
 	}
-	c.MetaVoters = min(c.MetaVoters, maxVoters, drives)
+	if member == nil {
+		c.MetaVoters = min(c.MetaVoters, drives)
+	}
+	c.MetaVoters = min(c.MetaVoters, maxVoters)
 	if c.MetaVoters%2 == 0 {
 		c.MetaVoters-- // an even number tolerates no more losses than one fewer
 	}
@@ -101,8 +110,10 @@ func Open(cfg Config) (s *Server, err error) {
 			err = errors.Join(err, s.close())
 		}
 	}()
-	if s.s3, err = net.Listen("tcp", cfg.S3Addr); err != nil {
-		return nil, &cairn.Error{Op: "server.open", Subject: "S3 address", Err: err}
+	if s.serves(cairn.RoleGateway) {
+		if s.s3, err = net.Listen("tcp", cfg.S3Addr); err != nil {
+			return nil, &cairn.Error{Op: "server.open", Subject: "S3 address", Err: err}
+		}
 	}
 	if s.admin, err = net.Listen("tcp", cfg.AdminAddr); err != nil {
 		return nil, &cairn.Error{Op: "server.open", Subject: "admin address", Err: err}
@@ -110,21 +121,66 @@ func Open(cfg Config) (s *Server, err error) {
 	if s.parts, err = openParts(cfg); err != nil {
 		return nil, err
 	}
+	if s.parts.site != nil {
+		s.parts.site.mount(s.state, s.parts.meta, s.parts.node, s.settings)
+	}
 	s.probe = newProbe(s.parts, cfg.ReadyWithin, s.formatted)
 	facts := &facts{server: s, parts: s.parts}
-	s.api, err = admin.New(admin.Config{Cluster: facts, Metrics: s.parts.metrics, AccessKey: cfg.AccessKey,
-		SecretKey: cfg.SecretKey, Identities: s.parts.identities, Logger: cfg.Logger, ReadyTimeout: cfg.ReadyWithin})
+	s.api, err = admin.New(admin.Config{Cluster: facts, Topology: facts, Metrics: s.parts.metrics, AccessKey: cfg.AccessKey,
+		SecretKey: cfg.SecretKey, Identities: s.identities(), Logger: cfg.Logger, ReadyTimeout: cfg.ReadyWithin})
 	if err != nil {
 		return nil, err
 	}
 	return s, s.parts.metrics.Watch(facts)
 }
 
-// S3Addr is the address that S3 is served at, host:port.
-func (s *Server) S3Addr() string { return s.s3.Addr().String() }
+// serves tells whether the process has a role.
+func (s *Server) serves(role cairn.Roles) bool {
+	return s.state.Member == nil || s.state.Member.Roles.Has(role)
+}
+
+// settings are what a joining node is given.
+func (s *Server) settings() (join.Settings, error) {
+	a := join.Settings{Profile: s.state.Profile, GossipKey: s.state.Member.GossipKey, AccessKey: s.cfg.AccessKey,
+		SecretKey: s.cfg.SecretKey, Files: map[string][]byte{}}
+	for name, path := range map[string]string{sealKeyName: filepath.Join(s.cfg.Directory.Path, sealKeyName), keysName: s.parts.keys.path} {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return join.Settings{}, &cairn.Error{Op: "server.settings", Subject: path, Err: err}
+		}
+		a.Files[name] = b
+	}
+	return a, nil
+}
+
+// identities are nil on a node that serves neither clients nor metadata: it is not given the key that opens them.
+func (s *Server) identities() admin.Identities {
+	if !knowsIdentities(s.state.Member) {
+		return nil
+	}
+	return s.parts.identities
+}
+
+func knowsIdentities(m *Member) bool {
+	return m == nil || m.Roles&(cairn.RoleMeta|cairn.RoleGateway) != 0
+}
+
+// S3Addr is the address that S3 is served at, host:port; empty if the process serves no clients.
+func (s *Server) S3Addr() string {
+	if s.s3 == nil {
+		return ""
+	}
+	return s.s3.Addr().String()
+}
+
+// Member tells how the process takes part in a cluster; nil if it is the whole store.
+func (s *Server) Member() *Member { return s.state.Member }
 
 // AdminAddr is the address of the admin interface, host:port.
 func (s *Server) AdminAddr() string { return s.admin.Addr().String() }
+
+// Cluster is the ID of the cluster that the process belongs to, or is.
+func (s *Server) Cluster() cairn.ClusterID { return s.state.Cluster }
 
 // Profile is the profile of new volumes.
 func (s *Server) Profile() cairn.Profile { return s.state.Profile }
@@ -169,7 +225,7 @@ func (s *Server) Run(ctx context.Context) error {
 	background, stopBackground := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBackground()
 	inner, innerCtx := errgroup.WithContext(background)
-	for _, part := range s.parts.loops() {
+	for _, part := range s.parts.loops(s.state) {
 		inner.Go(func() error {
 			err := part.run(innerCtx)
 			if err != nil && innerCtx.Err() == nil {
@@ -180,7 +236,9 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	// A part that fails for good ends the process rather than leave it half alive.
 	front, frontCtx := errgroup.WithContext(ctx)
-	front.Go(func() error { return s.parts.frontend.Serve(frontCtx, s.s3) })
+	if s.s3 != nil {
+		front.Go(func() error { return s.parts.frontend.Serve(frontCtx, s.s3) })
+	}
 	front.Go(func() error { return s.serveAdmin(frontCtx) })
 	front.Go(func() error {
 		last := s.started
@@ -236,7 +294,7 @@ func (s *Server) close() error {
 	if s.parts != nil {
 		errs = append(errs, s.parts.close())
 	}
-	for _, l := range []net.Listener{s.s3, s.admin} {
+	for _, l := range []net.Listener{s.s3, s.admin, s.cfg.Interconnect} {
 		if l == nil {
 			continue
 		}

@@ -46,7 +46,7 @@ func (f *facts) blob(ctx context.Context, ref cairn.BlobRef, off int64, verify b
 		}
 		err := p.Err
 		if err == nil && verify {
-			err = f.parts.node.Verify(cairn.Background(ctx), p.Drive, p.Shard)
+			err = f.parts.shards.Verify(cairn.Background(ctx), p.Drive, p.Shard)
 		}
 		s.State = shardState(err)
 		if err != nil {

@@ -1,0 +1,123 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"cairn"
+)
+
+// Topology tells what the cluster is made of, and lets nodes in. Safe for concurrent use.
+type Topology interface {
+	// Nodes returns all nodes, removed ones too; a store of one process has one.
+	Nodes(ctx context.Context) ([]cairn.Node, error)
+	// Drives returns all drives that are known, retired ones too.
+	Drives(ctx context.Context) ([]cairn.Drive, error)
+	Volumes
+	Tokens
+}
+
+// Volumes lists volumes.
+type Volumes interface {
+	// Volumes returns up to max volumes with IDs above after, in order.
+	Volumes(ctx context.Context, after cairn.VolumeID, max int) ([]cairn.Volume, error)
+	// Volume returns one with what it holds. Errors: ErrNotFound.
+	Volume(ctx context.Context, id cairn.VolumeID) (VolumeDetail, error)
+}
+
+// Tokens makes and lists join tokens.
+type Tokens interface {
+	CreateToken(ctx context.Context, roles cairn.Roles, life time.Duration) (NewToken, error)
+	Tokens(ctx context.Context) ([]Token, error)
+}
+
+// VolumeDetail is one volume, the drives of its slots, and what it holds.
+type VolumeDetail struct {
+	cairn.Volume
+	Blobs  int64         `json:"blobs"`
+	Bytes  int64         `json:"bytes"` // of clients' data
+	Drives []cairn.Drive `json:"drives"`
+}
+
+// NewToken is a join token in the only answer that shows its secret.
+type NewToken struct {
+	Token   string      `json:"token"`
+	Roles   cairn.Roles `json:"roles"`
+	Expires time.Time   `json:"expires"`
+	Join    string      `json:"join"` // an address to join at
+}
+
+// Token is a join token without its secret.
+type Token struct {
+	ID      string       `json:"id"` // the beginning of the secret's hash
+	Roles   cairn.Roles  `json:"roles"`
+	Created time.Time    `json:"created"`
+	Expires time.Time    `json:"expires"`
+	Used    time.Time    `json:"used,omitzero"`
+	Node    cairn.NodeID `json:"node,omitzero"` // that used it
+}
+
+// MaxTokenLife bounds how long a join token is good.
+const MaxTokenLife = 7 * 24 * time.Hour
+
+const maxVolumePage = 10_000
+
+// clusterRoutes adds what is asked of a Topology.
+func (s *Server) clusterRoutes(api func(string, func(http.ResponseWriter, *http.Request) (any, error))) {
+	t := s.cfg.Topology
+	api("GET /api/v1/nodes", func(_ http.ResponseWriter, r *http.Request) (any, error) { return t.Nodes(r.Context()) })
+	api("GET /api/v1/drives", func(_ http.ResponseWriter, r *http.Request) (any, error) { return t.Drives(r.Context()) })
+	api("GET /api/v1/tokens", func(_ http.ResponseWriter, r *http.Request) (any, error) { return t.Tokens(r.Context()) })
+	api("POST /api/v1/tokens", s.createToken)
+	api("GET /api/v1/volumes", s.volumes)
+	api("GET /api/v1/volumes/{id}", func(_ http.ResponseWriter, r *http.Request) (any, error) {
+		id, err := parseVolume(r.PathValue("id"))
+		if err != nil {
+			return nil, err
+		}
+		return t.Volume(r.Context(), id)
+	})
+}
+
+func (s *Server) createToken(_ http.ResponseWriter, r *http.Request) (any, error) {
+	roles, err := cairn.ParseRoles(r.URL.Query().Get("roles"))
+	if err != nil {
+		return nil, err
+	}
+	life, err := time.ParseDuration(r.URL.Query().Get("expires"))
+	if err != nil || life <= 0 || life > MaxTokenLife {
+		return nil, &cairn.Error{Op: "admin.token", Subject: "expires",
+			Err: fmt.Errorf("want a duration up to %v, e.g. 1h: %w", MaxTokenLife, cairn.ErrInvalid)}
+	}
+	return s.cfg.Topology.CreateToken(r.Context(), roles, life)
+}
+
+func (s *Server) volumes(_ http.ResponseWriter, r *http.Request) (any, error) {
+	after, max := cairn.VolumeID(0), maxVolumePage
+	q := r.URL.Query()
+	var err error
+	if text := q.Get("after"); text != "" {
+		if after, err = parseVolume(text); err != nil {
+			return nil, err
+		}
+	}
+	if text := q.Get("max"); text != "" {
+		if max, err = strconv.Atoi(text); err != nil || max < 1 || max > maxVolumePage {
+			return nil, &cairn.Error{Op: "admin.volumes", Subject: "max " + text, Err: fmt.Errorf("want 1 to %d: %w", maxVolumePage, cairn.ErrInvalid)}
+		}
+	}
+	return s.cfg.Topology.Volumes(r.Context(), after, max)
+}
+
+// parseVolume reads "v7" or "7".
+func parseVolume(text string) (cairn.VolumeID, error) {
+	id, err := strconv.ParseUint(strings.TrimPrefix(text, "v"), 10, 64)
+	if err != nil {
+		return 0, &cairn.Error{Op: "admin.volume", Subject: text, Err: fmt.Errorf("want a volume such as v7: %w", cairn.ErrInvalid)}
+	}
+	return cairn.VolumeID(id), nil
+}
