@@ -1,6 +1,9 @@
 package s3api
 
-import "net/http"
+import (
+	"net/http"
+	"strings"
+)
 
 // absence describes a sub-resource that Cairn does not serve: what a GET is told, in S3's own words for "not configured".
 type absence struct {
@@ -42,17 +45,12 @@ func bucketAbsences() []absence {
 
 // absentOperations makes operations of what is not served, so that it is authorised, counted and answered like the rest.
 func absentOperations() []operation {
-	ops := []operation{
-		{name: "GetBucketAcl", action: "s3:GetBucketAcl", level: bucket, method: "GET", query: "acl", handle: (*call).getACL},
-		{name: "GetObjectAcl", action: "s3:GetObjectAcl", level: object_, method: "GET", query: "acl", handle: (*call).getACL},
-		{name: "PutBucketAcl", action: "s3:PutBucketAcl", level: bucket, method: "PUT", query: "acl", handle: (*call).putACL},
-		{name: "PutObjectAcl", action: "s3:PutObjectAcl", level: object_, method: "PUT", query: "acl", handle: (*call).putACL},
-	}
+	var ops []operation
 	for _, a := range bucketAbsences() {
 		ops = append(ops,
-			operation{name: "Get" + a.name, action: "s3:Get" + a.name, level: bucket, method: "GET", query: a.query, handle: a.answer},
-			operation{name: "Put" + a.name, action: "s3:Put" + a.name, level: bucket, method: "PUT", query: a.query, handle: notServed(a.name)},
-			operation{name: "Delete" + a.name, action: "s3:Put" + a.name, level: bucket, method: "DELETE", query: a.query, handle: (*call).deleteNothing})
+			operation{name: "Get" + a.name, action: "s3:Get" + a.action(), level: bucket, method: "GET", query: a.query, handle: a.answer},
+			operation{name: "Put" + a.name, action: "s3:Put" + a.action(), level: bucket, method: "PUT", query: a.query, handle: notServed(a.name)},
+			operation{name: "Delete" + a.name, action: "s3:Put" + a.action(), level: bucket, method: "DELETE", query: a.query, handle: (*call).deleteNothing})
 	}
 	for _, o := range []struct {
 		method, query, name string
@@ -66,6 +64,20 @@ func absentOperations() []operation {
 		ops = append(ops, operation{name: o.name, action: "s3:" + o.name, level: object_, method: o.method, query: o.query, handle: o.handle})
 	}
 	return ops
+}
+
+// action is what policies call the sub-resource, which is not always what the operations do.
+func (a absence) action() string {
+	switch name := strings.TrimPrefix(a.name, "Bucket"); name {
+	case "Encryption", "Replication":
+		return name + "Configuration"
+	case "NotificationConfiguration":
+		return "BucketNotification"
+	case "AccelerateConfiguration", "AnalyticsConfiguration", "InventoryConfiguration", "MetricsConfiguration",
+		"IntelligentTieringConfiguration", "LifecycleConfiguration":
+		return name
+	}
+	return a.name
 }
 
 // answer is the GET of a sub-resource that is configured nowhere; the bucket must exist.
@@ -94,51 +106,4 @@ func (c *call) deleteNothing() error {
 		return err
 	}
 	return c.noContent(http.StatusNoContent)
-}
-
-// getACL tells what is true of everything in a bucket: its owner has full control, and nobody else has any by ACL.
-func (c *call) getACL() error {
-	row, err := c.srv.cfg.Objects.Bucket(c.r.Context(), c.bucket)
-	if err != nil {
-		return err
-	}
-	if c.key != "" {
-		ref, err := c.ref()
-		if err != nil {
-			return err
-		}
-		if _, err := c.srv.cfg.Objects.Head(c.r.Context(), ref); err != nil {
-			return err
-		}
-	}
-	return c.render(func(b []byte) []byte {
-		b = append(b, `<AccessControlPolicy xmlns="`+xmlNamespace+`">`...)
-		b = appendOwner(b, "Owner", row.Owner)
-		b = append(b, `<AccessControlList><Grant><Grantee xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:type="CanonicalUser">`...)
-		b = appendElement(b, "ID", row.Owner)
-		b = appendElement(b, "DisplayName", row.Owner)
-		return append(b, `</Grantee><Permission>FULL_CONTROL</Permission></Grant></AccessControlList></AccessControlPolicy>`...)
-	})
-}
-
-// putACL accepts the canned ACLs that say what is true already.
-func (c *call) putACL() error {
-	if c.header("X-Amz-Acl") == "" {
-		return errACLNotSupported
-	}
-	if err := c.refuseUnserved(); err != nil {
-		return err
-	}
-	_, err := c.srv.cfg.Objects.Bucket(c.r.Context(), c.bucket)
-	if err == nil && c.key != "" {
-		ref, rerr := c.ref()
-		if rerr != nil {
-			return rerr
-		}
-		_, err = c.srv.cfg.Objects.Head(c.r.Context(), ref)
-	}
-	if err != nil {
-		return err
-	}
-	return c.noContent(http.StatusOK)
 }

@@ -133,8 +133,13 @@ func (q *question) consider(a *access) error {
 		return nil
 	}
 	v, err := q.object()
-	if err != nil || v == nil {
+	if err != nil {
 		return err
+	}
+	if v == nil { // there is no list to ask; who may list the bucket may learn that there is nothing
+		acl := a.publicOrNot(a.acl)
+		q.r.Granted = who.Account != a.row.Owner && acl.Allows(who, iam.PermRead)
+		return nil
 	}
 	acl, err := objectACL(v)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"cairn"
+	"cairn/iam"
 )
 
 // maxSmallDocument bounds the documents that describe a bucket.
@@ -51,7 +52,7 @@ func (c *call) mayList(b cairn.Bucket) bool { return c.who.Admin() || b.Owner ==
 
 func (c *call) appendBuckets(b []byte, page []cairn.Bucket, prefix, next string) []byte {
 	b = append(b, `<ListAllMyBucketsResult xmlns="`+xmlNamespace+`">`...)
-	b = appendOwner(b, "Owner", c.who.Account)
+	b = appendOwner(b, "Owner", c.account(c.who.Account))
 	b = append(b, "<Buckets>"...)
 	for i := range page {
 		b = append(b, "<Bucket>"...)
@@ -70,12 +71,12 @@ func (c *call) appendBuckets(b []byte, page []cairn.Bucket, prefix, next string)
 	return append(b, "</ListAllMyBucketsResult>"...)
 }
 
-func appendOwner(b []byte, element, account string) []byte {
+func appendOwner(b []byte, element string, who iam.Account) []byte {
 	b = append(b, '<')
 	b = append(b, element...)
 	b = append(b, '>')
-	b = appendElement(b, "ID", account)
-	b = appendElement(b, "DisplayName", account)
+	b = appendElement(b, "ID", who.ID)
+	b = appendElement(b, "DisplayName", who.Name)
 	b = append(b, '<', '/')
 	b = append(b, element...)
 	return append(b, '>')
@@ -91,7 +92,11 @@ func (c *call) createBucket() error {
 	if c.key != "" || c.bucket == "" {
 		return errInvalidBucketName
 	}
-	made := cairn.Bucket{Name: c.bucket, Owner: c.who.Account}
+	configs, err := c.bucketACL()
+	if err != nil {
+		return err
+	}
+	made := cairn.Bucket{Name: c.bucket, Owner: c.who.Account, Configs: configs}
 	if strings.EqualFold(c.header("X-Amz-Bucket-Object-Lock-Enabled"), "true") {
 		made.Lock.Enabled, made.Version = true, cairn.VersioningEnabled
 	}
@@ -101,7 +106,7 @@ func (c *call) createBucket() error {
 	if err := c.checkLocation(); err != nil {
 		return err
 	}
-	_, err := c.srv.cfg.Objects.CreateBucket(c.r.Context(), made)
+	_, err = c.srv.cfg.Objects.CreateBucket(c.r.Context(), made)
 	c.srv.accesses.forget(c.bucket)
 	if errors.Is(err, cairn.ErrExists) {
 		return c.bucketExists(err)

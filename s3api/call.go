@@ -29,6 +29,7 @@ type call struct {
 	auth  sigv4.Auth
 	seed  sigv4.Seed
 	who   iam.Identity      // zero: anonymous
+	owner string            // of what the request writes, once attributes read it
 	asked question          // the last one put to the policies
 	tags  map[string]string // that the request brings, for policies
 	form  bool              // a POST form, which carries its own credentials

@@ -27,6 +27,9 @@ func (c *call) attributes() (a object.Attributes, err error) {
 	if err = c.refuseUnserved(); err != nil {
 		return a, err
 	}
+	if c.owner, a.ACL, err = c.ownership(); err != nil {
+		return a, err
+	}
 	if a.Class, err = storageClass(c.header("X-Amz-Storage-Class")); err != nil {
 		return a, err
 	}
@@ -97,7 +100,7 @@ func storageClass(name string) (string, error) {
 	return "", errInvalidStorageClass.with("", field{"StorageClassRequested", name})
 }
 
-// refuseUnserved refuses headers that ask for what is not there: public ACLs, locks where none can be made. Storing the object
+// refuseUnserved refuses headers that ask for what is not there: locks where none can be made. Storing the object
 // without them would be a broken promise.
 func (c *call) refuseUnserved() error {
 	for name := range c.r.Header {
@@ -105,24 +108,11 @@ func (c *call) refuseUnserved() error {
 		case !strings.HasPrefix(name, "X-Amz-"):
 		case strings.HasPrefix(name, lockPrefix) && !c.op.locks:
 			return errInvalidArgument.with("This operation does not lock objects.", field{"ArgumentName", strings.ToLower(name)})
-		case strings.HasPrefix(name, "X-Amz-Grant-"):
-			return errACLNotSupported
 		case name == "X-Amz-Write-Offset-Bytes":
 			return errNotImplemented.with("Appending to objects is not available.", field{"Header", name})
 		}
 	}
-	return checkACL(c.header("X-Amz-Acl"))
-}
-
-// checkACL accepts the canned ACLs that mean what every bucket here means: its owner owns all that is in it.
-func checkACL(acl string) error {
-	switch acl {
-	case "", "private", "bucket-owner-full-control":
-		return nil
-	case "public-read", "public-read-write", "authenticated-read", "aws-exec-read", "bucket-owner-read", "log-delivery-write":
-		return errACLNotSupported
-	}
-	return errInvalidArgument.with("", field{"ArgumentName", "x-amz-acl"}, field{"ArgumentValue", acl})
+	return nil
 }
 
 // parseTagHeader reads x-amz-tagging: tags as a query string.

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"cairn"
+	"cairn/iam"
 	"cairn/meta"
 	"cairn/object"
 	"cairn/s3api/sigv4"
@@ -78,10 +79,21 @@ type listing struct {
 	startAfter string
 	max        int
 	asked      int
+	accounts   accounts // who owns what is listed; nil: the names are not known
+}
+
+// accounts finds the owner behind a canonical ID.
+type accounts func(id string) iam.Account
+
+func (l *listing) account(id string) iam.Account {
+	if l.accounts == nil {
+		return iam.Account{ID: id, Name: id}
+	}
+	return l.accounts(id)
 }
 
 func (c *call) readListing(v2 bool) (l listing, err error) {
-	l = listing{v2: v2, owner: !v2, prefix: c.query.get("prefix"), delimiter: c.query.get("delimiter")}
+	l = listing{accounts: c.account, v2: v2, owner: !v2, prefix: c.query.get("prefix"), delimiter: c.query.get("delimiter")}
 	if l.asked, err = c.pageSize("max-keys", maxPage, 0); err != nil {
 		return l, err
 	}
@@ -198,7 +210,7 @@ func (l *listing) appendObject(b []byte, v *meta.Listed) []byte {
 	b = strconv.AppendInt(b, v.Size, 10)
 	b = append(b, "</Size>"...)
 	if l.owner {
-		b = appendOwner(b, "Owner", v.Owner)
+		b = appendOwner(b, "Owner", l.account(v.Owner))
 	}
 	b = appendClass(b, v.Class)
 	return append(b, "</Contents>"...)
@@ -264,10 +276,10 @@ func (c *call) listVersions() error {
 	if err != nil {
 		return err
 	}
-	return c.render(func(b []byte) []byte { return appendVersions(b, &r, &page, url) })
+	return c.render(func(b []byte) []byte { return appendVersions(b, &r, &page, url, c.account) })
 }
 
-func appendVersions(b []byte, r *meta.ListVersions, page *meta.VersionPage, url bool) []byte {
+func appendVersions(b []byte, r *meta.ListVersions, page *meta.VersionPage, url bool, who accounts) []byte {
 	b = append(b, `<ListVersionsResult xmlns="`+xmlNamespace+`">`...)
 	b = appendElement(b, "Name", r.Bucket)
 	b = appendName(b, "Prefix", r.Prefix, url)
@@ -288,13 +300,13 @@ func appendVersions(b []byte, r *meta.ListVersions, page *meta.VersionPage, url 
 	}
 	b = appendBool(b, "IsTruncated", page.More)
 	for i := range page.Versions {
-		b = appendVersion(b, &page.Versions[i], i < len(page.Latest) && page.Latest[i], url)
+		b = appendVersion(b, &page.Versions[i], i < len(page.Latest) && page.Latest[i], url, who)
 	}
 	b = appendPrefixes(b, page.Prefixes, url)
 	return append(b, "</ListVersionsResult>"...)
 }
 
-func appendVersion(b []byte, v *cairn.Version, latest, url bool) []byte {
+func appendVersion(b []byte, v *cairn.Version, latest, url bool, who accounts) []byte {
 	element := "Version"
 	if v.DeleteMarker {
 		element = "DeleteMarker"
@@ -312,7 +324,7 @@ func appendVersion(b []byte, v *cairn.Version, latest, url bool) []byte {
 		b = appendInt(b, "Size", v.Size)
 		b = appendClass(b, v.Class)
 	}
-	b = appendOwner(b, "Owner", v.Owner)
+	b = appendOwner(b, "Owner", who(v.Owner))
 	b = append(b, '<', '/')
 	b = append(b, element...)
 	return append(b, '>')

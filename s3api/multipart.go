@@ -17,7 +17,7 @@ func (c *call) createUpload() error {
 	if err != nil {
 		return err
 	}
-	u := cairn.Upload{Bucket: c.bucket, Key: c.key, Owner: c.who.Account, Headers: what.Headers, Tags: what.Tags, Class: what.Class,
+	u := cairn.Upload{Bucket: c.bucket, Key: c.key, Owner: c.owner, Headers: what.Headers, Tags: what.Tags, Class: what.Class, ACL: what.ACL,
 		Lock: what.Lock}
 	if u.ChecksumAlgo, u.ChecksumWhole, err = c.uploadChecksum(); err != nil {
 		return err
@@ -362,16 +362,16 @@ func (c *call) listParts() error {
 		return err
 	}
 	c.setAbort(&u)
-	return c.render(func(b []byte) []byte { return appendParts(b, &u, parts, after, limit, more) })
+	return c.render(func(b []byte) []byte { return appendParts(b, &u, parts, after, limit, more, c.account) })
 }
 
-func appendParts(b []byte, u *cairn.Upload, parts []cairn.Part, after, limit int, more bool) []byte {
+func appendParts(b []byte, u *cairn.Upload, parts []cairn.Part, after, limit int, more bool, who accounts) []byte {
 	b = append(b, `<ListPartsResult xmlns="`+xmlNamespace+`">`...)
 	b = appendElement(b, "Bucket", u.Bucket)
 	b = appendElement(b, "Key", u.Key)
 	b = appendElement(b, "UploadId", u.ID)
-	b = appendOwner(b, "Initiator", u.Owner)
-	b = appendOwner(b, "Owner", u.Owner)
+	b = appendOwner(b, "Initiator", who(u.Owner))
+	b = appendOwner(b, "Owner", who(u.Owner))
 	b = appendClass(b, u.Class)
 	b = appendInt(b, "PartNumberMarker", int64(after))
 	next := after
@@ -416,10 +416,10 @@ func (c *call) listUploads() error {
 	if err != nil {
 		return err
 	}
-	return c.render(func(b []byte) []byte { return appendUploads(b, &r, &page, url) })
+	return c.render(func(b []byte) []byte { return appendUploads(b, &r, &page, url, c.account) })
 }
 
-func appendUploads(b []byte, r *meta.ListUploads, page *meta.UploadPage, url bool) []byte {
+func appendUploads(b []byte, r *meta.ListUploads, page *meta.UploadPage, url bool, who accounts) []byte {
 	b = append(b, `<ListMultipartUploadsResult xmlns="`+xmlNamespace+`">`...)
 	b = appendElement(b, "Bucket", r.Bucket)
 	b = appendName(b, "KeyMarker", r.AfterKey, url)
@@ -442,8 +442,8 @@ func appendUploads(b []byte, r *meta.ListUploads, page *meta.UploadPage, url boo
 		b = append(b, "<Upload>"...)
 		b = appendName(b, "Key", u.Key, url)
 		b = appendElement(b, "UploadId", u.ID)
-		b = appendOwner(b, "Initiator", u.Owner)
-		b = appendOwner(b, "Owner", u.Owner)
+		b = appendOwner(b, "Initiator", who(u.Owner))
+		b = appendOwner(b, "Owner", who(u.Owner))
 		b = appendClass(b, u.Class)
 		b = appendTime(b, "Initiated", u.Created)
 		if u.ChecksumAlgo != "" {

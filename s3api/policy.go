@@ -117,6 +117,11 @@ func accessOperations() []operation {
 		{name: "PutBucketPolicy", action: "s3:PutBucketPolicy", level: bucket, method: "PUT", query: "policy", handle: (*call).putBucketPolicy},
 		{name: "DeleteBucketPolicy", action: "s3:DeleteBucketPolicy", level: bucket, method: "DELETE", query: "policy", handle: (*call).deleteBucketPolicy},
 
+		{name: "GetBucketAcl", action: "s3:GetBucketAcl", level: bucket, method: "GET", query: "acl", handle: (*call).getBucketACL},
+		{name: "PutBucketAcl", action: "s3:PutBucketAcl", level: bucket, method: "PUT", query: "acl", handle: (*call).putBucketACL},
+		{name: "GetObjectAcl", action: "s3:GetObjectAcl", level: object_, method: "GET", query: "acl", handle: (*call).getObjectACL},
+		{name: "PutObjectAcl", action: "s3:PutObjectAcl", level: object_, method: "PUT", query: "acl", handle: (*call).putObjectACL},
+
 		{name: "GetPublicAccessBlock", action: "s3:GetBucketPublicAccessBlock", level: bucket, method: "GET", query: "publicAccessBlock", handle: (*call).getPublicAccessBlock},
 		{name: "PutPublicAccessBlock", action: "s3:PutBucketPublicAccessBlock", level: bucket, method: "PUT", query: "publicAccessBlock", handle: (*call).putPublicAccessBlock},
 		{name: "DeletePublicAccessBlock", action: "s3:PutBucketPublicAccessBlock", level: bucket, method: "DELETE", query: "publicAccessBlock", handle: (*call).deletePublicAccessBlock},

@@ -27,7 +27,7 @@ func (c *call) putObject() error {
 		return err
 	}
 	v, err := c.srv.cfg.Objects.Put(c.r.Context(), object.Put{
-		Bucket: c.bucket, Key: c.key, Owner: c.who.Account,
+		Bucket: c.bucket, Key: c.key, Owner: c.owner,
 		Body: body, Size: size, What: what, Want: want, If: c.conditions(), Encrypt: encrypt,
 	})
 	if err != nil {
@@ -200,7 +200,7 @@ func (c *call) copyObject() error {
 		return err
 	}
 	var source cairn.Version
-	r := object.Copy{From: from, SourceIf: c.sourceConditions(&source), Bucket: c.bucket, Key: c.key, Owner: c.who.Account, If: c.conditions()}
+	r := object.Copy{From: from, SourceIf: c.sourceConditions(&source), Bucket: c.bucket, Key: c.key, If: c.conditions()}
 	if name := c.header("X-Amz-Checksum-Algorithm"); name != "" {
 		if r.Checksum, err = parseAlgo(name); err != nil {
 			return err
@@ -209,6 +209,7 @@ func (c *call) copyObject() error {
 	if r.Replace, err = c.replacement(from); err != nil {
 		return err
 	}
+	r.Owner = c.owner
 	if r.Encrypt, err = c.encryptionWish(); err != nil {
 		return err
 	}
@@ -273,7 +274,7 @@ func (c *call) replacement(from meta.VersionRef) (func(cairn.Version) object.Att
 			"changing the object's metadata, storage class, website redirect location or encryption attributes.")
 	}
 	return func(src cairn.Version) object.Attributes {
-		a := object.Attributes{Headers: src.Headers, Tags: src.Tags, Class: given.Class, Lock: given.Lock}
+		a := object.Attributes{Headers: src.Headers, Tags: src.Tags, Class: given.Class, Lock: given.Lock, ACL: given.ACL}
 		if headers {
 			a.Headers = given.Headers
 		}

@@ -50,8 +50,15 @@ func newRig(t testing.TB, change func(*Config)) *rig {
 // newRigOn is newRig over a stack of one's choice.
 func newRigOn(t testing.TB, under objecttest.Config, change func(*Config)) *rig {
 	t.Helper()
-	r := &rig{t: t, stack: objecttest.Open(t, under)}
-	r.stack.Buckets(t, "bucket")
+	stack := objecttest.Open(t, under)
+	stack.Buckets(t, "bucket")
+	return serveRig(t, stack, change)
+}
+
+// serveRig is newRig over a stack that is open, without a bucket.
+func serveRig(t testing.TB, stack *objecttest.Stack, change func(*Config)) *rig {
+	t.Helper()
+	r := &rig{t: t, stack: stack}
 	ids, err := iam.New(iam.Config{AccessKey: testKey, SecretKey: testSecret})
 	if err != nil {
 		t.Fatal(err)
@@ -90,6 +97,7 @@ type req struct {
 	header  []string
 	body    string
 	payload string // x-amz-content-sha256, default the body's hash
+	key     string // access key, default testKey; "-" sends the request unsigned
 	secret  string
 	date    time.Time
 	noSize  bool // leave Content-Length out
@@ -120,8 +128,15 @@ func (r *rig) head(q req) (string, sigv4.Seed) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
+	signed := h
 	h, seed := sigv4.Sign(&sigv4.Message{Method: q.method, Path: path, RawPath: rawPath, Query: query, Header: h, Host: q.host},
-		testKey, q.secret, "us-east-1", strings.Join(names, ";"))
+		q.key, q.secret, "us-east-1", strings.Join(names, ";"))
+	if q.key == "-" {
+		h = signed
+		for _, name := range []string{"Authorization", "X-Amz-Date", "X-Amz-Content-Sha256"} {
+			h.Del(name)
+		}
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: %s\r\n", q.method, q.path, q.host)
 	if !q.noSize {
@@ -143,6 +158,9 @@ func (q *req) defaults(addr string) {
 	if q.payload == "" {
 		sum := sha256.Sum256([]byte(q.body))
 		q.payload = hex.EncodeToString(sum[:])
+	}
+	if q.key == "" {
+		q.key = testKey
 	}
 	if q.secret == "" {
 		q.secret = testSecret

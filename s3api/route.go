@@ -43,7 +43,7 @@ func (s *Server) operations() []operation {
 		{name: "AbortMultipartUpload", action: "s3:AbortMultipartUpload", level: object_, method: "DELETE", query: "uploadId", handle: (*call).abortUpload},
 
 		{name: "GetObjectTagging", action: "s3:GetObjectTagging", level: object_, method: "GET", query: "tagging", handle: (*call).getObjectTagging},
-		{name: "PutObjectTagging", action: "s3:PutObjectTagging", level: object_, method: "PUT", query: "tagging", handle: (*call).putObjectTagging},
+		{name: "PutObjectTagging", level: object_, method: "PUT", query: "tagging", handle: (*call).putObjectTagging},
 		{name: "DeleteObjectTagging", action: "s3:DeleteObjectTagging", level: object_, method: "DELETE", query: "tagging", handle: (*call).deleteObjectTagging},
 		{name: "GetObjectAttributes", action: "s3:GetObjectAttributes", level: object_, method: "GET", query: "attributes", handle: (*call).getObjectAttributes},
 
@@ -155,15 +155,19 @@ func (c *call) serve() error {
 }
 
 // action is what the identity must be allowed to do. Naming a version is another action than naming a key.
-func (c *call) action() string {
+func (c *call) action() string { return c.versioned(c.op.action) }
+
+// versioned is the action on a version, if the request names one.
+func (c *call) versioned(action string) string {
 	if c.key == "" || !c.query.has("versionId") {
-		return c.op.action
+		return action
 	}
-	switch c.op.action {
-	case "s3:GetObject", "s3:GetObjectTagging", "s3:PutObjectTagging", "s3:DeleteObjectTagging", "s3:GetObjectAttributes", "s3:GetObjectAcl", "s3:DeleteObject":
-		return strings.Replace(c.op.action, "Object", "ObjectVersion", 1)
+	switch action {
+	case "s3:GetObject", "s3:GetObjectTagging", "s3:PutObjectTagging", "s3:DeleteObjectTagging", "s3:GetObjectAttributes",
+		"s3:GetObjectAcl", "s3:PutObjectAcl", "s3:DeleteObject":
+		return strings.Replace(action, "Object", "ObjectVersion", 1)
 	}
-	return c.op.action
+	return action
 }
 
 // strayParameter refuses a change with a sub-resource that no operation knows. Without it, deleting some future configuration

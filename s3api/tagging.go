@@ -113,6 +113,10 @@ func (c *call) putObjectTagging() error {
 	if err != nil {
 		return err
 	}
+	c.tags = tags
+	if err := c.mayDo(c.versioned("s3:PutObjectTagging"), c.bucket, c.key); err != nil {
+		return err
+	}
 	return c.changeTags(tags, http.StatusOK)
 }
 
