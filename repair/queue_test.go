@@ -212,7 +212,7 @@ func TestAFailingBlobIsSetAside(t *testing.T) {
 				c.disk.Fault = func(ctx context.Context, call blobtest.Call) error {
 					mu.Lock()
 					defer mu.Unlock()
-					if !healed && call.Op == blobtest.OpRead && call.ID.Blob == bad && call.ID.Slot > 1 {
+					if !healed && call.Op == blobtest.OpRead && call.ID.Blob == bad && call.ID.Slot > 0 {
 						return cairn.ErrUnavailable
 					}
 					return c.driveFault(call)
