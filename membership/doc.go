@@ -13,7 +13,7 @@
 // merely cannot be seen except that it is missing ("unknown is not absent"): it is retired only when another identity has
 // taken its path, and it is taken back when it returns.
 //
-// A node's state is a commit, too, and judge decides it as a pure function of the rows and of what the probes saw; gossip
+// Serf is a node's part in the gossip. A node's state is a commit, too, and judge decides it as a pure function of the rows and of what the probes saw; gossip
 // is a hint. Automatic repair is slow to begin on purpose: at most one failure domain goes out by itself, and none while many
 // nodes are away at once.
 //
