@@ -55,6 +55,8 @@ type Config struct {
 	Peers  Peers
 	Seeds  []cairn.NodeID
 	Caller func(*http.Request) (cairn.NodeID, error)
+	// ReplaceAfter is how long a node may be away before its voter is replaced on another one. Default 2 minutes.
+	ReplaceAfter time.Duration
 }
 
 // Peers reaches other nodes.
@@ -80,7 +82,7 @@ func Open(cfg Config) (*Store, error) {
 	g, err := replica.Open(replica.Config{
 		Cluster: cfg.Cluster, Voters: cfg.Voters, MustExist: cfg.MustExist, FS: cfg.FS, Logger: cfg.Logger,
 		CacheBytes: cfg.CacheBytes, MemTableBytes: cfg.MemTableBytes, Tick: cfg.Tick,
-		Node: cfg.Node, Peers: cfg.Peers, Seeds: cfg.Seeds, Caller: cfg.Caller,
+		Node: cfg.Node, Peers: cfg.Peers, Seeds: cfg.Seeds, Caller: cfg.Caller, ReplaceAfter: cfg.ReplaceAfter,
 	}, cfg.Homes)
 	if err != nil {
 		return nil, err
@@ -127,6 +129,18 @@ func (s *Store) Leader() (node cairn.NodeID, term uint64) { return s.groups.syst
 
 // Leads tells whether this process leads, as far as it knows. It is a hint about where to work, not a lock.
 func (s *Store) Leads() bool { return s.groups.system().Leads() }
+
+// AddVoter lets a node carry metadata; RemoveVoter moves it away from a node. Both are recorded and return at once; Status
+// shows the voters move. Errors: ErrNotFound (the node offers no home), ErrPrecondition (too few nodes would be left: the
+// text says what to do), ErrQuorum, ErrUnavailable, ErrCanceled.
+func (s *Store) AddVoter(ctx context.Context, node cairn.NodeID) error {
+	return fail("meta.add voter", node.String(), s.groups.system().AddVoter(ctx, node))
+}
+
+// RemoveVoter: see AddVoter.
+func (s *Store) RemoveVoter(ctx context.Context, node cairn.NodeID) error {
+	return fail("meta.remove voter", node.String(), s.groups.system().RemoveVoter(ctx, node))
+}
 
 // News returns a channel that is closed when the leader or the voters change. Take it before looking.
 func (s *Store) News() <-chan struct{} { return s.groups.system().News() }

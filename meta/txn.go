@@ -50,7 +50,7 @@ func (s *Store) change(ctx context.Context, g *replica.Group, requestID uint64, 
 }
 
 func (s *Store) attempt(ctx context.Context, g *replica.Group, requestID uint64, decide func(t *txn) error) (replica.Outcome, error) {
-	view, err := g.View(ctx)
+	view, err := g.Latest(ctx)
 	if err != nil {
 		return replica.Outcome{}, err
 	}
@@ -65,6 +65,11 @@ func (s *Store) attempt(ctx context.Context, g *replica.Group, requestID uint64,
 		index = view.Index
 	}
 	t.batch.ReadIndex = index
+	if (err != nil || t.batch.Len() == 0) && !errors.Is(err, replica.ErrMoved) {
+		if e := view.Confirm(ctx); e != nil { // what was read would be the answer
+			err = e
+		}
+	}
 	view.Close()
 	if err != nil || t.batch.Len() == 0 {
 		return replica.Outcome{}, err

@@ -39,6 +39,8 @@ type Group struct {
 	table       atomic.Pointer[members] // the newest row of members that a voter here has applied
 	id          atomic.Pointer[string]  // the group's, once it is known
 
+	hellos    hellos // guarded by mu
+	tidings   atomic.Pointer[tidings]
 	membersAt uint64                  // index of table; guarded by mu
 	origins   map[uint64]cairn.NodeID // of voters that table does not name; guarded by mu
 
@@ -64,7 +66,7 @@ func Open(cfg Config, homes []Home) (*Group, error) {
 	g := &Group{cfg: cfg, shared: newShared(cfg.CacheBytes), news: make(chan struct{}), stopTick: make(chan struct{})}
 	g.voters.Store(&map[uint64]*voter{})
 	g.keeping = keeper{deadSince: make(map[uint64]time.Time), marked: make(map[Home]bool), lastErr: make(map[string]string),
-		seeding: make(map[string]bool), seedAfter: make(map[string]time.Time), seeded: make(map[uint64]bool), openAfter: make(map[string]time.Time),
+		seeding: make(map[string]cairn.NodeID), seedAfter: make(map[string]time.Time), seeded: make(map[uint64]bool), openAfter: make(map[string]time.Time),
 		condemned: make(map[uint64]bool)}
 	if !cfg.Node.IsZero() {
 		g.origins, g.guests = make(map[uint64]cairn.NodeID), newGuests()
@@ -267,6 +269,8 @@ type View struct {
 	Index uint64
 	v     *voter
 	far   *farView // instead of v: a voter on another node
+	// term is that of a view of Latest, which Confirm may have to confirm; 0 for one that is linearizable already.
+	term uint64
 }
 
 // View returns a state that holds everything that was acknowledged before the call (linearizable).
@@ -337,10 +341,37 @@ func (g *Group) Latest(ctx context.Context) (*View, error) {
 			return g.View(ctx)
 		}
 		if r.v.acquire() {
-			return &View{Index: r.v.applied.Load(), v: r.v}, nil
+			return &View{Index: r.v.applied.Load(), v: r.v, term: r.term}, nil
 		}
 		if err := g.unconfirmed(ctx); err != nil {
 			return nil, err
+		}
+	}
+}
+
+// Confirm makes sure that a view of Latest held all that was acknowledged before it was taken: the voter still leads, so
+// nobody else has acknowledged anything. A batch that rests on the view needs no such word, since the leader commits it, or
+// another one refuses it. Errors: ErrMoved (read again), ErrQuorum, ErrCanceled.
+func (w *View) Confirm(ctx context.Context) error {
+	if w.term == 0 {
+		return nil
+	}
+	g := w.v.group
+	for began := time.Now(); ; {
+		if g.confirm(w.v, w.term) {
+			return nil
+		}
+		if g.links != nil && w.v.readIndex(ctx, readPatience) == nil && w.v.ready.Load() == w.term {
+			return nil
+		}
+		switch {
+		case w.v.ready.Load() != w.term:
+			return ErrMoved
+		case time.Since(began) > leaderPatience:
+			return fmt.Errorf("no read is confirmed for %v: %w: %w", leaderPatience, cairn.ErrQuorum, cairn.ErrUnavailable)
+		}
+		if err := g.unconfirmed(ctx); err != nil {
+			return err
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"time"
 
 	"cairn"
@@ -19,13 +20,13 @@ type keeper struct {
 	groupID   string
 	marked    map[Home]bool // homes that carry the group's mark
 	deadSince map[uint64]time.Time
-	lastErr   map[string]string    // per home, so that a lasting error is logged once
-	seeding   map[string]bool      // homes on which a voter is being made
-	seedAfter map[string]time.Time // homes on which that failed
-	condemned map[uint64]bool      // voters that failed while they ran: not to be started again, unless there is no quorum without
-	openAfter map[string]time.Time // homes whose voter did not start
-	seeded    map[uint64]bool      // voters made by this process
-	headless  time.Time            // since when there is no leader; zero while there is one
+	lastErr   map[string]string       // per home, so that a lasting error is logged once
+	seeding   map[string]cairn.NodeID // homes on which a voter is being made
+	seedAfter map[string]time.Time    // homes on which that failed
+	condemned map[uint64]bool         // voters that failed while they ran: not to be started again, unless there is no quorum without
+	openAfter map[string]time.Time    // homes whose voter did not start
+	seeded    map[uint64]bool         // voters made by this process
+	headless  time.Time               // since when there is no leader; zero while there is one
 }
 
 const (
@@ -54,6 +55,11 @@ func (g *Group) homesNow() []Home {
 
 // Run keeps the voters until ctx ends: it opens those that appear, stops those whose home is lost, and seeds successors.
 func (g *Group) Run(ctx context.Context) error {
+	var others sync.WaitGroup
+	defer others.Wait()
+	if g.links != nil {
+		others.Go(func() { g.sayHello(ctx) })
+	}
 	t := time.NewTicker(keepEvery)
 	defer t.Stop()
 	for {
@@ -145,6 +151,11 @@ func (g *Group) endHold() {
 	if lead != nil && len(g.keeping.seeding) == 0 && len(conf.GetLearners()) == 0 && len(conf.GetVotersOutgoing()) == 0 && g.hold.Load() != 0 {
 		for id := range *g.voters.Load() {
 			if !slices.Contains(conf.GetVoters(), id) {
+				return
+			}
+		}
+		for _, h := range g.heardHellos() {
+			if slices.ContainsFunc(h.Homes, func(hh helloHome) bool { return hh.Seeded || hh.Busy }) {
 				return
 			}
 		}
@@ -246,7 +257,7 @@ func (g *Group) openFound(homes []Home) error {
 		return err
 	}
 	for _, h := range homes {
-		if !h.Usable || g.runsAt(h.Dir) || g.keeping.seeding[h.Dir] || time.Now().Before(g.keeping.openAfter[h.Dir]) {
+		if !h.Usable || g.runsAt(h.Dir) || g.beingSeeded(h.Dir) || time.Now().Before(g.keeping.openAfter[h.Dir]) {
 			continue
 		}
 		found, err := exists(g.cfg.FS, g.cfg.FS.PathJoin(h.Dir, voterDir, voterJSON))

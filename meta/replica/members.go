@@ -2,29 +2,29 @@ package replica
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
 	"cairn"
 
 	"go.etcd.io/raft/v3"
-	pb "go.etcd.io/raft/v3/raftpb"
 )
 
 // roster is what a round of care knows of the group's members, by the leader's word.
 type roster struct {
-	lead     *voter
-	conf     *pb.ConfState
-	last     uint64            // the leader's last log index
-	applied  uint64            // what the leader had applied before match was read
-	first    uint64            // the first index that the leader's log still has
-	match    map[uint64]uint64 // what the leader knows each member to have
-	running  map[uint64]*voter
-	dead     []uint64 // voting members to be replaced
-	deadTeam []uint64 // learners that do not run
-	ready    []uint64 // learners that have caught up
-	joining  int      // learners, and voters being seeded, that are on their way
+	lead    *voter
+	term    uint64
+	last    uint64 // the leader's last log index
+	first   uint64 // the first index that its log still has
+	tidings *tidings
+	voters  []uint64
+	running map[uint64]*voter
+	hellos  hellos
+	far     map[uint64]helloHome // voters that run on other nodes
+	farNode map[uint64]cairn.NodeID
 }
 
 // maxLag is how many entries a learner may lag when it is made a voter.
@@ -33,61 +33,139 @@ const maxLag = 256
 // caughtUp tells whether a learner may vote: the leader has heard from it, and holds all that it lacks. The majority that
 // ends a change of members may need it; one that can never catch up would hold the group up for good.
 func (r *roster) caughtUp(id uint64) bool {
-	m := r.match[id]
+	m := r.tidings.Match[id]
 	return m > 0 && m+1 >= r.first && m+maxLag >= r.last
 }
 
-// takeRoster asks the leader; nil when there is none, or when members are changing.
+// takeRoster asks the leader; nil when it is not here, or when members are changing.
 func (g *Group) takeRoster() *roster {
 	lead, term := g.leaderNow()
 	if lead == nil || !g.confirm(lead, term) && (g.links == nil || lead.readIndex(context.Background(), readPatience) != nil) {
 		return nil
 	}
-	r := &roster{lead: lead, conf: lead.conf.Load(), applied: lead.applied.Load(), match: make(map[uint64]uint64), running: *g.voters.Load()}
+	conf := lead.conf.Load()
+	if len(conf.GetVotersOutgoing()) > 0 {
+		return nil
+	}
+	r := &roster{lead: lead, term: term, voters: conf.GetVoters(), running: *g.voters.Load(), hellos: g.heardHellos(),
+		far: make(map[uint64]helloHome), farNode: make(map[uint64]cairn.NodeID)}
 	_, r.first = lead.log.Size()
 	r.last, _ = lead.log.last()
-	if len(r.conf.GetVotersOutgoing()) > 0 {
+	if r.tidings = lead.tell(); r.tidings == nil {
 		return nil
 	}
-	if !lead.call(func(rn *raft.RawNode) {
-		for id, p := range rn.Status().Progress {
-			r.match[id] = p.Match
-		}
-	}) {
-		return nil
-	}
-	for _, id := range r.conf.GetVoters() {
-		if v := r.running[id]; v == nil {
-			if g.lostHere(id) && g.deadLongEnough(id) {
-				r.dead = append(r.dead, id)
+	for n, h := range r.hellos {
+		for _, home := range h.Homes {
+			if home.Voter != 0 {
+				r.far[home.Voter], r.farNode[home.Voter] = home, n
 			}
-		} else {
-			delete(g.keeping.deadSince, id)
 		}
 	}
-	for _, id := range r.conf.GetLearners() {
-		switch v := r.running[id]; {
-		case v == nil && g.lostHere(id):
-			r.deadTeam = append(r.deadTeam, id)
-		case r.caughtUp(id):
-			r.ready = append(r.ready, id)
-			r.joining++
-		default:
-			r.joining++
-		}
-	}
-	r.joining += len(g.keeping.seeding)
 	return r
 }
 
-// deadLongEnough tells whether a member that does not run is to be replaced now.
-func (g *Group) deadLongEnough(id uint64) bool {
+// runs tells whether a voter is there, on this node or, by its hello, on another.
+func (r *roster) runs(id uint64) bool {
+	_, far := r.far[id]
+	return far || r.running[id] != nil
+}
+
+// replaceable tells whether a member that does not run is to be replaced now.
+func (g *Group) replaceable(r *roster, id uint64) bool {
+	n, known := g.nodeOf(id)
+	if h := r.hellos[n]; h != nil && n != g.cfg.Node && h.lacks(g.table.Load().Voters[voterName(id)].Drive) {
+		return g.deadFor(id, 0) >= replaceLost
+	}
+	if !known || n == g.cfg.Node || r.hellos[n] != nil {
+		return g.deadFor(id, replaceUnseen) >= replaceLost
+	}
+	return g.deadFor(id, 0) >= g.cfg.ReplaceAfter
+}
+
+// deadFor tells how long a member does not run. One that was never seen to stop has grace first.
+func (g *Group) deadFor(id uint64, grace time.Duration) time.Duration {
 	since, seen := g.keeping.deadSince[id]
 	if !seen {
-		g.keeping.deadSince[id] = time.Now().Add(replaceUnseen - replaceLost)
-		return false
+		since = time.Now()
+		if grace > 0 {
+			since = since.Add(grace - replaceLost)
+		}
+		g.keeping.deadSince[id] = since
 	}
-	return time.Since(since) >= replaceLost
+	return time.Since(since)
+}
+
+// layout sums the roster up for plan.
+func (g *Group) layout(r *roster, homes []Home) *layout {
+	l := &layout{self: g.cfg.Node, asked: g.cfg.Voters, voters: r.voters, lead: r.lead.id,
+		nodeOf: make(map[uint64]cairn.NodeID), barred: make(map[cairn.NodeID]bool), live: map[cairn.NodeID]bool{g.cfg.Node: true}}
+	for _, h := range homes {
+		if h.Usable {
+			l.homes++
+		}
+	}
+	if m := g.table.Load(); m != nil {
+		for _, n := range m.Barred {
+			l.barred[n] = true
+		}
+	}
+	for n, h := range r.hellos {
+		if slices.ContainsFunc(h.Homes, func(hh helloHome) bool { return hh.Usable }) {
+			l.live[n] = true
+		}
+	}
+	for _, id := range slices.Concat(r.tidings.Voters, r.tidings.Learners, slices.Collect(maps.Keys(r.running)), slices.Collect(maps.Keys(r.far))) {
+		if n, known := g.nodeOf(id); known {
+			l.nodeOf[id] = n
+		}
+	}
+	for _, id := range r.voters {
+		if r.runs(id) {
+			delete(g.keeping.deadSince, id)
+		} else if g.replaceable(r, id) {
+			l.dead = append(l.dead, id)
+		}
+	}
+	g.newcomers(r, l)
+	return l
+}
+
+// newcomers fills in those who are no voters yet.
+func (g *Group) newcomers(r *roster, l *layout) {
+	for _, id := range r.tidings.Learners {
+		switch {
+		case !r.runs(id):
+			if n, known := g.nodeOf(id); !known || n == g.cfg.Node || r.hellos[n] != nil || g.deadFor(id, 0) >= g.cfg.ReplaceAfter {
+				l.gone = append(l.gone, id)
+			}
+		case r.caughtUp(id):
+			l.ready = append(l.ready, id)
+			fallthrough
+		default:
+			l.coming = append(l.coming, l.nodeOf[id])
+			delete(g.keeping.deadSince, id)
+		}
+	}
+	for id := range r.running {
+		if r.tidings.has(id) {
+			delete(g.keeping.seeded, id)
+		} else if g.keeping.seeded[id] {
+			l.new = append(l.new, id)
+		}
+	}
+	for id, home := range r.far {
+		if home.Seeded && !r.tidings.has(id) {
+			l.new = append(l.new, id)
+		}
+	}
+	for _, n := range g.keeping.seeding {
+		l.coming = append(l.coming, n)
+	}
+	for n, h := range r.hellos {
+		if slices.ContainsFunc(h.Homes, func(hh helloHome) bool { return hh.Busy }) {
+			l.coming = append(l.coming, n) // seeded by an earlier leader, perhaps
+		}
+	}
 }
 
 // reconfigure takes the next step towards the wanted set of voters. Every step is a committed change of configuration, so
@@ -95,102 +173,92 @@ func (g *Group) deadLongEnough(id uint64) bool {
 func (g *Group) reconfigure(homes []Home) error {
 	r := g.takeRoster()
 	if r == nil {
+		if td := g.tidings.Swap(nil); td != nil && time.Since(td.at) < helloFresh {
+			return g.heed(td)
+		}
 		return nil
 	}
-	if err := g.dismiss(r); err != nil {
+	if err := g.dismiss(r.tidings, r.lead); err != nil {
 		return err
 	}
-	g.endDoubts(r)
-	grow := max(0, wantedVoters(g.cfg.Voters, homes)-len(r.conf.GetVoters()))
-	if change := r.nextChange(grow); change != nil {
+	g.endDoubts(r.tidings)
+	l := g.layout(r, homes)
+	if changed, err := g.settle(r, l); changed || err != nil {
+		return err
+	}
+	d := l.plan()
+	if len(d.changes) > 0 {
 		var err error
 		if g.hold.Load() != 0 {
 			g.holdAt.Store(time.Now().UnixNano())
 		}
-		r.lead.call(func(rn *raft.RawNode) { err = rn.ProposeConfChange(change) })
+		r.lead.call(func(rn *raft.RawNode) { err = rn.ProposeConfChange(d.change()) })
 		if err != nil {
 			g.cfg.Logger.Debug("meta members", "err", err) // refused while another change is under way
 		}
 		return nil
 	}
-	if need := len(r.dead) + grow - r.joining; need > 0 {
-		g.seedSpares(r, homes, need)
+	for _, n := range d.seeds {
+		g.seedOn(r, homes, n)
 	}
 	return nil
 }
 
-// wantedVoters is the largest odd number that is asked for and finds a home each.
-func wantedVoters(asked int, homes []Home) int {
-	usable := 0
-	for _, h := range homes {
-		if h.Usable {
-			usable++
-		}
+// settle writes down where voters live, before anybody has to find them there.
+func (g *Group) settle(r *roster, l *layout) (changed bool, err error) {
+	if g.links == nil {
+		return false, nil
 	}
-	n := min(asked, usable)
-	if n%2 == 0 {
-		n--
+	index := r.lead.applied.Load()
+	old := g.table.Load()
+	m := old.clone()
+	for id, v := range r.running {
+		m.Voters[voterName(id)] = place{g.cfg.Node, v.home.Drive}
 	}
-	return max(n, 1)
+	for id, home := range r.far {
+		m.Voters[voterName(id)] = place{r.farNode[id], home.Drive}
+	}
+	maps.DeleteFunc(m.Voters, func(name string, _ place) bool {
+		var id uint64
+		_, err := fmt.Sscanf(name, "%x", &id)
+		return err != nil || !r.tidings.has(id) && !slices.Contains(l.new, id)
+	})
+	if old != nil && maps.Equal(old.Voters, m.Voters) {
+		return false, nil
+	}
+	return true, g.writeMembers(r.lead, index, m)
 }
 
-// nextChange decides on one change of configuration; nil for none. It is pure.
-func (r *roster) nextChange(grow int) *pb.ConfChangeV2 {
-	var steps []*pb.ConfChangeSingle
-	step := func(t pb.ConfChangeType, id uint64) {
-		steps = append(steps, &pb.ConfChangeSingle{Type: t.Enum(), NodeId: new(id)})
+// writeMembers commits the row of members, unless somebody else has changed it: index is what the leader had applied
+// before the old row was looked at.
+func (g *Group) writeMembers(lead *voter, index uint64, m *members) error {
+	b := &Batch{ReadIndex: index, RequestID: newVoterID()}
+	b.Check(membersKey)
+	b.Put(membersKey, m.encode())
+	ctx, cancel := context.WithTimeout(context.Background(), callPatience)
+	defer cancel()
+	_, err := lead.commit(ctx, b)
+	if errors.Is(err, ErrConflict) || errors.Is(err, errNotLeader) || errors.Is(err, errUnknown) {
+		return nil // another round looks again
 	}
-	for id := range r.running {
-		if !slices.Contains(r.conf.GetVoters(), id) && !slices.Contains(r.conf.GetLearners(), id) {
-			step(pb.ConfChangeAddLearnerNode, id)
-		}
-	}
-	for _, id := range r.deadTeam {
-		step(pb.ConfChangeRemoveNode, id)
-	}
-	if len(steps) == 0 {
-		ready := r.ready
-		for _, gone := range r.dead {
-			if len(ready) == 0 {
-				break
-			}
-			step(pb.ConfChangeAddNode, ready[0])
-			step(pb.ConfChangeRemoveNode, gone)
-			ready = ready[1:]
-		}
-		// An even number of voters tolerates no more losses than one fewer: grow to odd numbers only.
-		n := min(grow, len(ready))
-		if (len(r.conf.GetVoters())+n)%2 == 0 {
-			n--
-		}
-		for i := range n {
-			step(pb.ConfChangeAddNode, ready[i])
-		}
-	}
-	if len(steps) == 0 {
-		return nil
-	}
-	return &pb.ConfChangeV2{Transition: pb.ConfChangeTransitionAuto.Enum(), Changes: steps}
+	return err
 }
 
 // dismiss ends voters that cannot take part: those that the group has removed while they were away, and those that lag
 // behind what the leader's log still has. Their homes become spare.
-func (g *Group) dismiss(r *roster) error {
-	for id, v := range r.running {
-		member := slices.Contains(r.conf.GetVoters(), id)
-		learner := slices.Contains(r.conf.GetLearners(), id)
+func (g *Group) dismiss(td *tidings, lead *voter) error {
+	for id, v := range *g.voters.Load() {
 		switch {
-		case !member && !learner && !g.keeping.seeded[id]:
+		case !td.has(id) && !g.keeping.seeded[id]:
 			g.removeVoter(id)
 			_ = v.close(closePatience) // its files go anyway
 			if err := g.cfg.FS.RemoveAll(v.dir); err != nil {
 				return &cairn.Error{Op: "meta.voter", Subject: v.dir, Err: err}
 			}
-			g.cfg.Logger.Info("meta voter was replaced while it was away", "voter", voterName(id), "dir", v.dir)
-			return nil
-		case (member || learner) && v != r.lead:
-			if last, _ := v.log.last(); last+1 < r.first && r.match[id]+1 < r.first {
-				v.fail(fmt.Errorf("log ends at %d, the leader's begins at %d: %w", last, r.first, cairn.ErrUnavailable))
+			g.cfg.Logger.Info("meta voter is no member any more", "voter", voterName(id), "dir", v.dir)
+		case td.has(id) && v != lead:
+			if last, _ := v.log.last(); last+1 < td.First && td.Match[id]+1 < td.First {
+				v.fail(fmt.Errorf("log ends at %d, the leader's begins at %d: %w", last, td.First, cairn.ErrUnavailable))
 			}
 		}
 	}
@@ -198,9 +266,9 @@ func (g *Group) dismiss(r *roster) error {
 }
 
 // endDoubts lets doubtful voters vote again once they have all that the leader had committed.
-func (g *Group) endDoubts(r *roster) {
-	for id, v := range r.running {
-		if v.doubtful.Load() && !v.failed() && r.match[id] >= r.applied {
+func (g *Group) endDoubts(td *tidings) {
+	for id, v := range *g.voters.Load() {
+		if v.doubtful.Load() && !v.failed() && td.has(id) && td.Match[id] >= td.Applied {
 			if err := v.trust(); err != nil {
 				v.fail(err)
 			}

@@ -16,7 +16,7 @@ func TestCaughtUp(t *testing.T) {
 		{"behind the leader's log", 3, 5, 20, false},
 		{"far behind", 100, 1, 100 + maxLag + 1, false},
 	} {
-		r := &roster{first: c.first, last: c.last, match: map[uint64]uint64{7: c.match}}
+		r := &roster{first: c.first, last: c.last, tidings: &tidings{Match: map[uint64]uint64{7: c.match}}}
 		if got := r.caughtUp(7); got != c.want {
 			t.Errorf("%s: caughtUp = %v, want %v", c.name, got, c.want)
 		}

@@ -35,6 +35,7 @@ type testNode struct {
 	cfg   Config
 	homes []Home
 	conns *http.Transport
+	trip  http.RoundTripper // conns, or what a test has put before it; guarded by mu
 
 	mu      sync.Mutex // guards what restart changes
 	g       *Group
@@ -63,6 +64,7 @@ func newCluster(t testing.TB, nodes, homesEach int) *cluster {
 	for i := range nodes {
 		n := &testNode{c: c, index: i, id: cairn.NodeID{15: byte(i + 1)}, homes: makeHomes(t, homesEach)}
 		n.conns = &http.Transport{DialContext: c.dialer(i), MaxIdleConnsPerHost: 64}
+		n.trip = n.conns
 		n.cfg = testConfig(3)
 		n.cfg.Tick = 20 * time.Millisecond
 		n.cfg.Node, n.cfg.Peers = n.id, n
@@ -84,27 +86,32 @@ func (n *testNode) Peer(id cairn.NodeID) (*http.Client, string, error) {
 			if url == "" {
 				return nil, "", fmt.Errorf("node %s does not run: %w", id, cairn.ErrUnavailable)
 			}
-			return &http.Client{Transport: &cutter{n.c, n.index, o.index, n.conns, n.id}}, url, nil
+			n.mu.Lock()
+			trip := n.trip
+			n.mu.Unlock()
+			return &http.Client{Transport: &caller{trip, n.id}}, url, nil
 		}
 	}
 	return nil, "", cairn.ErrNotFound
 }
 
-// cutter says who asks, and asks nothing over a cut.
-type cutter struct {
-	c        *cluster
-	from, to int
-	next     http.RoundTripper
-	id       cairn.NodeID
+func (n *testNode) wrap(trip http.RoundTripper) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.trip = trip
 }
 
-func (r *cutter) RoundTrip(req *http.Request) (*http.Response, error) {
-	req = req.Clone(context.WithValue(req.Context(), toKey{}, r.to))
+// caller says who asks.
+type caller struct {
+	next http.RoundTripper
+	id   cairn.NodeID
+}
+
+func (r *caller) RoundTrip(req *http.Request) (*http.Response, error) {
+	req = req.Clone(req.Context())
 	req.Header.Set("Test-Node", r.id.String())
 	return r.next.RoundTrip(req)
 }
-
-type toKey struct{}
 
 func (c *cluster) isCut(from, to int) bool {
 	c.mu.Lock()

@@ -204,7 +204,11 @@ func (g *Group) lookAround(ctx context.Context) {
 		})
 	}
 	for range nodes {
-		c.note(<-answers)
+		b := <-answers
+		if b.Leader == g.cfg.Node {
+			b.Leader = cairn.NodeID{} // it did once, and the others have not noticed yet
+		}
+		c.note(b)
 		if n, _ := c.leaderNow(); !n.IsZero() {
 			return
 		}

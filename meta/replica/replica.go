@@ -3,7 +3,9 @@
 // rests, and commit it.
 //
 // It owns: the voters' directories (`<home>/meta`), the log, the state, elections, and the replacement of voters whose
-// home is lost. Inside one process a voter is a few goroutines, and messages between voters pass by reference.
+// home is lost. Inside one process a voter is a few goroutines, and messages between voters pass by reference. Voters may
+// also live on other nodes (Config.Node and Peers): then messages, reads and commits go over HTTP (serve.go, remote.go), and
+// a node without voters uses those of others.
 //
 // How a commit is decided. A reader notes the index of the state that it read (View.Index). The leader refuses a batch if
 // one of its checked keys was written after that index, looking at everything that is in its log, applied or not; so
@@ -18,8 +20,8 @@
 //   - a voter that fails (I/O error, corruption, lost directory) stops alone; its successor is another voter with another
 //     ID, seeded from a checkpoint of a healthy one, and never returns with less than it acknowledged.
 //
-// It does not shrink the set of voters: a lost one stays in the configuration until a spare home can replace it, since a
-// smaller set would tolerate no more losses and hold fewer copies.
+// It does not shrink the set of voters because one is lost: that one stays in the configuration until a spare home can
+// replace it, since a smaller set would tolerate no more losses and hold fewer copies.
 package replica
 
 import (
@@ -85,6 +87,8 @@ type Config struct {
 	SegmentBytes int64
 	// QueueBytes bounds the proposals that wait at the leader. Default 16 MiB.
 	QueueBytes int64
+	// ReplaceAfter is how long a node may be away before its voter is replaced on another one. Default 2 minutes.
+	ReplaceAfter time.Duration
 }
 
 const (
@@ -124,6 +128,7 @@ func (c Config) withDefaults() (Config, error) {
 	setDur(&c.Tick, 50*time.Millisecond)
 	setDur(&c.StallLimit, time.Second)
 	setDur(&c.HangLimit, 10*time.Second)
+	setDur(&c.ReplaceAfter, 2*time.Minute)
 	set(&c.CacheBytes, 48<<20)
 	set(&c.LogBytes, 16<<20)
 	set(&c.SegmentBytes, 8<<20)

@@ -39,10 +39,11 @@ func (g *Group) Handler() http.Handler {
 	}
 	calls := map[string]func(ctx context.Context, from cairn.NodeID, body []byte) ([]byte, error){
 		"where": g.serveWhere, "commit": g.serveCommit, "seen": g.serveSeen,
+		"hello": g.serveHello, "bar": g.serveBar,
 		"read": g.serveRead, "walk": g.serveWalk, "unwalk": g.serveUnwalk,
 	}
 	streams := map[string]func(w http.ResponseWriter, r *http.Request, from cairn.NodeID) error{
-		"raft": g.serveRaft,
+		"raft": g.serveRaft, "seed": g.serveSeed,
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		what := strings.TrimPrefix(r.URL.Path, pathPrefix)

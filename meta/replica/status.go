@@ -13,13 +13,15 @@ import (
 const (
 	VoterUp      = "up"      // takes part
 	VoterJoining = "joining" // is being brought up to date, does not vote yet
-	VoterDown    = "down"    // belongs to the group and does not run here
+	VoterDown    = "down"    // belongs to the group and does not run
+	VoterAway    = "away"    // lives on another node, and only the leader's node knows how it is
 )
 
 // VoterStatus describes one member of the group.
 type VoterStatus struct {
 	ID      uint64        `json:"id"`
-	Drive   cairn.DriveID `json:"drive"` // zero while it does not run here
+	Node    cairn.NodeID  `json:"node"`  // zero in a store of one process
+	Drive   cairn.DriveID `json:"drive"` // zero while that is not known
 	Path    string        `json:"path"`
 	State   string        `json:"state"`
 	Leader  bool          `json:"leader"`
@@ -44,6 +46,9 @@ type Status struct {
 func (g *Group) Status() Status {
 	st := Status{Wanted: g.cfg.Voters}
 	lead, _ := g.leaderNow()
+	if f := g.follower(); lead == nil && f != nil {
+		st.Leader, st.Commits = f.leader.Load(), f.applied.Load()
+	}
 	match := map[uint64]uint64{}
 	if lead != nil {
 		st.Leader, st.Commits = lead.id, lead.applied.Load()
@@ -62,8 +67,10 @@ func (g *Group) Status() Status {
 	}
 	for id, role := range members {
 		s := VoterStatus{ID: id, State: role, Match: match[id]}
+		s.Node, _ = g.nodeOf(id)
+		s.Leader = id == st.Leader
 		if v := running[id]; v != nil {
-			s.Drive, s.Path, s.Leader = v.home.Drive, v.dir, v == lead
+			s.Drive, s.Path = v.home.Drive, v.dir
 			s.Applied, s.Durable, s.Term, s.Doubt = v.applied.Load(), v.durable.Load(), v.term.Load(), v.doubtful.Load()
 			s.Log, _ = v.log.Size()
 			if e := v.failure.Load(); e != nil {
@@ -71,11 +78,35 @@ func (g *Group) Status() Status {
 			}
 		} else {
 			s.State = VoterDown
+			g.farStatus(&s, role, lead)
 		}
 		st.Voters = append(st.Voters, s)
 	}
 	slices.SortFunc(st.Voters, func(a, b VoterStatus) int { return cmp.Compare(a.ID, b.ID) })
 	return st
+}
+
+// farStatus fills in what is known of a voter that does not run here.
+func (g *Group) farStatus(s *VoterStatus, role string, lead *voter) {
+	if g.links == nil || s.Node == g.cfg.Node || s.Node.IsZero() {
+		return
+	}
+	if m := g.table.Load(); m != nil {
+		s.Drive = m.Voters[voterName(s.ID)].Drive
+	}
+	if lead == nil {
+		s.State = VoterAway
+		return
+	}
+	h := g.heardHellos()[s.Node]
+	if h == nil {
+		return
+	}
+	for _, hh := range h.Homes {
+		if hh.Voter == s.ID {
+			s.State, s.Path, s.Applied, s.Doubt = role, hh.Path, hh.Applied, hh.Doubt
+		}
+	}
 }
 
 // memberIDs returns the members' roles by the leader's configuration, or by any voter's if there is no leader.

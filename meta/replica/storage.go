@@ -128,12 +128,12 @@ func (a *applying) commit() error {
 	if err := a.v.st.db.Apply(a.batch, pebble.NoSync); err != nil {
 		return err
 	}
-	a.v.applied.Store(a.at.index)
 	if a.table != nil {
-		a.v.group.learnMembers(a.at.index, a.table)
+		a.v.group.learnMembers(a.at.index, a.table) // before the index that tells of it: writeMembers relies on that
 		a.table = nil
 		a.v.group.changed()
 	}
+	a.v.applied.Store(a.at.index)
 	return a.batch.Close()
 }
 
