@@ -460,18 +460,28 @@ func (v *voter) acquire() bool {
 
 func (v *voter) release() { v.refs.Add(-1) }
 
-// call runs f on main and waits for it; false when the voter is gone.
+// call runs f on main and waits for it; false when the voter is gone: then f has not run, and never will.
 func (v *voter) call(f func(*raft.RawNode)) bool {
 	done := make(chan struct{})
-	if !v.in.put(event{do: func(rn *raft.RawNode) { f(rn); close(done) }}) {
+	var taken atomic.Bool // by main, or by the caller who gives up
+	if !v.in.put(event{do: func(rn *raft.RawNode) {
+		if taken.CompareAndSwap(false, true) {
+			f(rn)
+			close(done)
+		}
+	}}) {
 		return false
 	}
 	select {
 	case <-done:
 		return true
 	case <-v.stopped:
+	}
+	if taken.CompareAndSwap(false, true) {
 		return false
 	}
+	<-done // main is at it
+	return true
 }
 
 // close stops the goroutines and closes files. What hangs in a system call for longer than patience is left behind.
