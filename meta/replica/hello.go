@@ -60,14 +60,7 @@ type tidings struct {
 // hellos is what the leader has heard.
 type hellos map[cairn.NodeID]*hello
 
-// fresh returns a node's hello if it is not too old.
-func (h hellos) fresh(n cairn.NodeID) *hello {
-	if o := h[n]; o != nil && time.Since(o.at) < helloFresh {
-		return o
-	}
-	return nil
-}
-
+// heardHellos returns those that are not too old.
 func (g *Group) heardHellos() hellos {
 	g.mu.Lock()
 	defer g.mu.Unlock()
