@@ -1,0 +1,223 @@
+package mount
+
+import (
+	"context"
+	"strconv"
+	"syscall"
+
+	"github.com/hanwen/go-fuse/v2/fs"
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"cairn/mount/cache"
+)
+
+// file is one version of an object under a name. Its opens are all of one kind (direct or not), as the kernel demands.
+type file struct {
+	fs.Inode
+	m      *Mount
+	object Object
+	direct bool // the cached copy is handed to the kernel
+}
+
+var (
+	_ fs.NodeOpener      = (*file)(nil)
+	_ fs.NodeGetattrer   = (*file)(nil)
+	_ fs.NodeSetattrer   = (*file)(nil)
+	_ fs.NodeGetxattrer  = (*file)(nil)
+	_ fs.NodeListxattrer = (*file)(nil)
+	_ fs.NodeOnAdder     = (*file)(nil)
+	_ fs.NodeOnForgetter = (*file)(nil)
+)
+
+// fileInode makes the node of a version below parent; a version that is wholly cached is another node than the same
+// version while it is not.
+func (m *Mount) fileInode(ctx context.Context, parent *fs.Inode, o Object, out *fuse.EntryOut) *fs.Inode {
+	f := &file{m: m, object: o, direct: m.cache.Whole(m.id(o))}
+	f.fill(&out.Attr)
+	ino := inode("file", o.Key, o.ETag, strconv.FormatInt(o.Size, 10), strconv.FormatBool(f.direct))
+	return parent.NewInode(ctx, f, fs.StableAttr{Mode: syscall.S_IFREG, Ino: ino})
+}
+
+func (m *Mount) id(o Object) cache.ID {
+	return cache.ID{Endpoint: m.store.Endpoint(), Key: o.Key, ETag: o.ETag, Size: o.Size}
+}
+
+func (f *file) fill(a *fuse.Attr) {
+	a.Mode = syscall.S_IFREG | 0o444
+	a.Nlink = 1
+	a.Size = uint64(f.object.Size)
+	a.Blksize = 1 << 20
+	a.Blocks = (a.Size + 511) / 512
+	t := f.object.Modified
+	a.SetTimes(&t, &t, &t)
+}
+
+// Getattr describes the version that the node stands for.
+func (f *file) Getattr(_ context.Context, _ fs.FileHandle, out *fuse.AttrOut) syscall.Errno {
+	f.fill(&out.Attr)
+	return 0
+}
+
+// Setattr refuses: the mount is read-only.
+func (f *file) Setattr(context.Context, fs.FileHandle, *fuse.SetAttrIn, *fuse.AttrOut) syscall.Errno {
+	return syscall.EROFS
+}
+
+// OnAdd notes a node whose name is to be announced anew once its version is wholly cached.
+func (f *file) OnAdd(context.Context) {
+	if f.direct {
+		return
+	}
+	f.m.mu.Lock()
+	defer f.m.mu.Unlock()
+	id := f.m.id(f.object)
+	if f.m.nodes[id] == nil {
+		f.m.nodes[id] = map[*file]bool{}
+	}
+	f.m.nodes[id][f] = true
+}
+
+// OnForget drops the note.
+func (f *file) OnForget() {
+	f.m.mu.Lock()
+	defer f.m.mu.Unlock()
+	id := f.m.id(f.object)
+	delete(f.m.nodes[id], f)
+	if len(f.m.nodes[id]) == 0 {
+		delete(f.m.nodes, id)
+	}
+}
+
+const (
+	xattrETag = "user.s3.etag"
+	xattrKey  = "user.s3.key"
+)
+
+// Getxattr returns the version's ETag or key.
+func (f *file) Getxattr(_ context.Context, name string, dest []byte) (uint32, syscall.Errno) {
+	var value string
+	switch name {
+	case xattrETag:
+		value = f.object.ETag
+	case xattrKey:
+		value = f.object.Key
+	default:
+		return 0, syscall.ENODATA
+	}
+	return copyOut(dest, value)
+}
+
+// Listxattr names both.
+func (f *file) Listxattr(_ context.Context, dest []byte) (uint32, syscall.Errno) {
+	return copyOut(dest, xattrETag+"\x00"+xattrKey+"\x00")
+}
+
+func copyOut(dest []byte, value string) (uint32, syscall.Errno) {
+	if len(dest) < len(value) {
+		return uint32(len(value)), syscall.ERANGE
+	}
+	return uint32(copy(dest, value)), 0
+}
+
+// Open opens the version. What is wholly cached is opened by the kernel itself.
+func (f *file) Open(_ context.Context, flags uint32) (fs.FileHandle, uint32, syscall.Errno) {
+	if flags&(syscall.O_WRONLY|syscall.O_RDWR|syscall.O_TRUNC|syscall.O_APPEND) != 0 {
+		return nil, 0, syscall.EROFS
+	}
+	if f.object.Size == 0 {
+		return &handle{m: f.m}, fuse.FOPEN_KEEP_CACHE, 0
+	}
+	src, err := f.m.sources.acquire(f.object)
+	if err != nil {
+		return nil, 0, syscall.EIO
+	}
+	if !f.direct {
+		return &handle{m: f.m, src: src}, fuse.FOPEN_KEEP_CACHE, 0
+	}
+	if src.cached == nil || !src.cached.Published() {
+		// It was evicted, or found damaged: the name leads to another inode now. The kernel looks it up again.
+		src.drop()
+		f.m.renew(f)
+		return nil, 0, syscall.ESTALE
+	}
+	f.m.check(src)
+	return &direct{handle{m: f.m, src: src}}, 0, 0
+}
+
+// handle is an open file that this process serves.
+type handle struct {
+	m   *Mount
+	src *source // nil for an empty object
+}
+
+var (
+	_ fs.FileReader          = (*handle)(nil)
+	_ fs.FileReleaser        = (*handle)(nil)
+	_ fs.FilePassthroughFder = (*direct)(nil)
+)
+
+// Read serves up to len(dest) bytes, from the cache where they are there, and fetches them where they are not.
+func (h *handle) Read(ctx context.Context, dest []byte, off int64) (fuse.ReadResult, syscall.Errno) {
+	if h.src == nil || off >= h.src.object.Size {
+		return fuse.ReadResultData(nil), 0
+	}
+	n := int(min(int64(len(dest)), h.src.object.Size-off))
+	if p := h.src.advise(off, n); p != nil {
+		h.m.fetch.add(p)
+	}
+	if inCache := h.src.cached != nil && h.ready(off, n); inCache {
+		h.m.counts.fromCache.Add(int64(n))
+		return fuse.ReadResultFd(h.src.cached.Data().Fd(), off, n), 0
+	}
+	for done := 0; done < n; {
+		at := off + int64(done)
+		part := int(min(int64(n-done), cache.ChunkBytes-at%cache.ChunkBytes))
+		if err := h.readPart(ctx, dest[done:done+part], at); err != nil {
+			return nil, h.m.errno(ctx, "read", h.src.object.Key, err)
+		}
+		done += part
+	}
+	return fuse.ReadResultData(dest[:n]), 0
+}
+
+// ready tells whether all of a range is in the cache, checked.
+func (h *handle) ready(off int64, n int) bool {
+	for i := off / cache.ChunkBytes; i <= (off+int64(n)-1)/cache.ChunkBytes; i++ {
+		if !h.src.cached.Ready(int(i)) {
+			return false
+		}
+	}
+	return true
+}
+
+// readPart fills dest from within one chunk.
+func (h *handle) readPart(ctx context.Context, dest []byte, off int64) error {
+	inCache, fl, err := h.src.have(ctx, off, len(dest))
+	if err != nil {
+		return err
+	}
+	if inCache {
+		h.m.counts.fromCache.Add(int64(len(dest)))
+		_, err := h.src.cached.Data().ReadAt(dest, off)
+		return err
+	}
+	defer h.m.fetch.leave(fl)
+	h.m.counts.fromMemory.Add(int64(len(dest)))
+	copy(dest, fl.buf[off%cache.ChunkBytes:])
+	return nil
+}
+
+// Release closes the file.
+func (h *handle) Release(context.Context) syscall.Errno {
+	if h.src != nil {
+		h.src.drop()
+	}
+	return 0
+}
+
+// direct is an open file whose cached copy the kernel reads itself. Where it cannot (no privilege, an old kernel), the
+// requests come to handle's Read.
+type direct struct{ handle }
+
+// PassthroughFd hands out the cached file.
+func (d *direct) PassthroughFd() (int, bool) { return int(d.src.cached.Data().Fd()), true }

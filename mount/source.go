@@ -1,0 +1,133 @@
+package mount
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"cairn/mount/cache"
+)
+
+// source is one version of an object that is open, being fetched ahead, or both. All opens of a version share one.
+type source struct {
+	object Object
+	id     cache.ID
+	cached *cache.File // nil: there is no room, it is read without a cache
+	set    *sources
+
+	refs int // guarded by set.mu
+
+	mu         sync.Mutex
+	publishing bool
+	planned    bool // a plan for the whole file was made
+	lastEnd    int64
+	streak     int // reads in a row that began where the one before ended
+}
+
+// sources are all of them.
+type sources struct {
+	fetch   *fetcher
+	cache   *cache.Cache
+	checked func(*source) // told of a published file that is yet to be compared with its checksums
+	whole   func(*source) // told when a file has been published
+
+	mu   sync.Mutex
+	open map[cache.ID]*source
+}
+
+// acquire opens a version. The caller must drop it.
+func (s *sources) acquire(o Object) (*source, error) {
+	id := cache.ID{Endpoint: s.fetch.store.Endpoint(), Key: o.Key, ETag: o.ETag, Size: o.Size}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	src := s.open[id]
+	if src == nil {
+		f, err := s.cache.Acquire(id)
+		switch {
+		case errors.Is(err, cache.ErrNoRoom):
+			s.fetch.log.Info("read without a cache", "key", o.Key, "err", err)
+		case err != nil:
+			s.fetch.log.Warn("read without a cache", "key", o.Key, "err", err)
+		}
+		src = &source{object: o, id: id, cached: f, set: s}
+		s.open[id] = src
+	}
+	src.refs++
+	return src, nil
+}
+
+func (src *source) hold() {
+	src.set.mu.Lock()
+	defer src.set.mu.Unlock()
+	src.refs++
+}
+
+// drop lets go; the last one closes the cached file.
+func (src *source) drop() {
+	src.set.mu.Lock()
+	defer src.set.mu.Unlock()
+	src.refs--
+	if src.refs > 0 {
+		return
+	}
+	delete(src.set.open, src.id)
+	if src.cached != nil {
+		src.cached.Release()
+	}
+}
+
+// keep hands a fetched chunk to the cache, and publishes the file with the last one in the background: the reader who
+// waits for that chunk need not wait for the disk.
+func (src *source) keep(chunk int, data []byte) {
+	if src.cached == nil {
+		return
+	}
+	whole, err := src.cached.Put(chunk, data)
+	if err != nil {
+		src.set.fetch.log.Warn("chunk was not cached", "key", src.object.Key, "chunk", chunk, "err", err)
+		return
+	}
+	if whole {
+		src.publish()
+	}
+}
+
+func (src *source) publish() {
+	src.mu.Lock()
+	defer src.mu.Unlock()
+	if src.publishing || src.cached.Published() {
+		return
+	}
+	src.publishing = true
+	src.hold()
+	src.set.fetch.running.Go(func() {
+		defer src.drop()
+		if err := src.cached.Publish(); err != nil {
+			src.set.fetch.log.Warn("cached file stays partial", "key", src.object.Key, "err", err)
+			return
+		}
+		src.set.whole(src)
+	})
+}
+
+// have makes the n bytes from off on readable, which must lie within one chunk: in the cache (inCache), or in the flight
+// that it returns, which the caller must leave. Errors: those of the store; of ctx.
+func (src *source) have(ctx context.Context, off int64, n int) (inCache bool, fl *flight, err error) {
+	chunk := int(off / cache.ChunkBytes)
+	for {
+		if src.cached != nil && src.cached.Ready(chunk) {
+			return true, nil, nil
+		}
+		if fl, err = src.set.fetch.join(src, chunk); err != nil {
+			return false, nil, err
+		}
+		if fl == nil {
+			continue
+		}
+		if err = fl.wait(ctx, int(off%cache.ChunkBytes)+n); err != nil {
+			src.set.fetch.leave(fl)
+			return false, nil, err
+		}
+		return false, fl, nil
+	}
+}
