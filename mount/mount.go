@@ -72,11 +72,13 @@ type Mount struct {
 	counts  counters
 	server  *fuse.Server
 	started time.Time
+	// passthrough: the kernel can open cached files itself.
+	passthrough bool
 
-	mu      sync.Mutex
-	nodes   map[cache.ID]map[*file]bool // of versions that are not wholly cached
-	checks  map[cache.ID]bool           // published files whose bytes were or are being compared in this run
-	tasks   sync.WaitGroup              // announcements and checks
+	mu     sync.Mutex
+	nodes  map[cache.ID]map[*file]bool // of versions that are not wholly cached
+	checks map[cache.ID]bool           // published files whose bytes were or are being compared in this run
+	tasks  sync.WaitGroup              // announcements and checks
 }
 
 // New mounts store at cfg.Dir, over a cache that the caller opened and closes after the mount has ended. A mount that a
@@ -108,6 +110,7 @@ func New(store Store, c *cache.Cache, cfg Config) (*Mount, error) {
 		return nil, fmt.Errorf("mount at %s: %w", cfg.Dir, err)
 	}
 	m.server = server
+	m.passthrough = os.Geteuid() == 0 && server.KernelSettings().Flags64()&fuse.CAP_PASSTHROUGH != 0
 	m.raiseReadAhead()
 	return m, nil
 }

@@ -3,6 +3,7 @@ package mount
 import (
 	"context"
 	"errors"
+	"math"
 	"sync"
 
 	"cairn/mount/cache"
@@ -26,10 +27,9 @@ type source struct {
 
 // sources are all of them.
 type sources struct {
-	fetch   *fetcher
-	cache   *cache.Cache
-	checked func(*source) // told of a published file that is yet to be compared with its checksums
-	whole   func(*source) // told when a file has been published
+	fetch *fetcher
+	cache *cache.Cache
+	whole func(*source) // told when a file has been published
 
 	mu   sync.Mutex
 	open map[cache.ID]*source
@@ -130,4 +130,17 @@ func (src *source) have(ctx context.Context, off int64, n int) (inCache bool, fl
 		}
 		return false, fl, nil
 	}
+}
+
+// settled returns when a chunk has been fetched and handed to the cache.
+func (src *source) settled(ctx context.Context, chunk int) error {
+	if src.cached.Ready(chunk) {
+		return nil
+	}
+	fl, err := src.set.fetch.join(src, chunk)
+	if fl == nil || err != nil {
+		return err
+	}
+	defer src.set.fetch.leave(fl)
+	return fl.wait(ctx, math.MaxInt)
 }

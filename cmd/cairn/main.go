@@ -78,8 +78,23 @@ func rootCommand() *cobra.Command {
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usageError(c, err) })
-	root.AddCommand(serverCommand(), statusCommand(), objectCommand(), scrubCommand(), repairCommand(), tokenCommand(), benchCommand(), versionCommand(),
-		userCommand(), keyCommand(), policyCommand(), groupCommand())
+	root.AddCommand(
+		serverCommand(),
+		statusCommand(),
+		objectCommand(),
+		scrubCommand(),
+		repairCommand(),
+		tokenCommand(),
+		benchCommand(),
+		versionCommand(),
+		userCommand(),
+		keyCommand(),
+		policyCommand(),
+		groupCommand(),
+		mountCommand(),
+		unmountCommand(),
+		cacheCommand(),
+	)
 	return root
 }
 

@@ -67,7 +67,7 @@ func parseSize(s string) (int64, error) {
 	var n float64
 	var unit string
 	if _, err := fmt.Sscanf(s, "%g", &n); err != nil || n < 0 {
-		return 0, fmt.Errorf("size %q: want a number and KiB, MiB or GiB", s)
+		return 0, fmt.Errorf("size %q: want a number and KiB, MiB, GiB or TiB", s)
 	}
 	unit = strings.ToUpper(strings.TrimLeft(s, "0123456789. "))
 	switch strings.TrimSuffix(strings.TrimSuffix(unit, "B"), "I") {
@@ -79,6 +79,32 @@ func parseSize(s string) (int64, error) {
 		return int64(n * (1 << 20)), nil
 	case "G":
 		return int64(n * (1 << 30)), nil
+	case "T":
+		return int64(n * (1 << 40)), nil
 	}
-	return 0, fmt.Errorf("size %q: want a number and KiB, MiB or GiB", s)
+	return 0, fmt.Errorf("size %q: want a number and KiB, MiB, GiB or TiB", s)
 }
+
+// byteSize is a flag of a number of bytes with a unit.
+type byteSize int64
+
+// String prints the value for the help.
+func (b *byteSize) String() string {
+	if *b == 0 {
+		return ""
+	}
+	return strings.ReplaceAll(bytesText(int64(*b)), " ", "")
+}
+
+// Set reads "500GiB" and the like.
+func (b *byteSize) Set(s string) error {
+	n, err := parseSize(s)
+	if err == nil && n <= 0 {
+		err = fmt.Errorf("size %q: want more than nothing", s)
+	}
+	*b = byteSize(n)
+	return err
+}
+
+// Type names the value in the help.
+func (b *byteSize) Type() string { return "size" }
