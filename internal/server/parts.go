@@ -48,9 +48,10 @@ type parts struct {
 // openParts makes all parts, each with those below it.
 func openParts(cfg Config) (p *parts, err error) {
 	p = &parts{profile: cfg.Directory.State.Profile, metrics: admin.NewMetrics()}
+	opened := p // a return of nil must not keep it from being closed
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, p.close())
+			err = errors.Join(err, opened.close())
 		}
 	}()
 	if err := p.openStorage(cfg); err != nil {

@@ -105,9 +105,10 @@ func Open(cfg Config) (s *Server, err error) {
 		return nil, err
 	}
 	s = &Server{cfg: cfg, state: *cfg.Directory.State, started: time.Now()}
+	opened := s // a return of nil must not keep it from being closed
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, s.close())
+			err = errors.Join(err, opened.close())
 		}
 	}()
 	if s.serves(cairn.RoleGateway) {

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"cairn/mount/cache"
 )
 
@@ -336,6 +338,36 @@ func TestPinAndEvict(t *testing.T) {
 			t.Errorf("%s is left", n.Name())
 		}
 	}
+}
+
+// A disk that fills up while a file is begun leaves nothing behind, and the answer is that there is no room.
+func TestDiskIsFull(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("SKIPPED LOUDLY: only root can mount a small file system: a full cache disk is not tested here")
+	}
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=8m"); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Unmount(dir, unix.MNT_DETACH)
+	c := open(t, cache.Config{Dir: dir, LimitBytes: 1 << 30})
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil {
+		t.Fatal(err)
+	}
+	// The data takes all that is free, so its map finds none.
+	if _, err := c.Acquire(id("k", int(fs.Bavail)*int(fs.Bsize)-1)); !errors.Is(err, cache.ErrNoRoom) {
+		t.Errorf("%v, want ErrNoRoom", err)
+	}
+	names, err := os.ReadDir(filepath.Join(dir, "files"))
+	if err != nil || len(names) > 0 {
+		t.Errorf("left behind: %v, %v", names, err)
+	}
+	if s := c.Stats(); s.HeldBytes != 0 || s.NoRoom != 1 {
+		t.Errorf("%+v", s)
+	}
+	fill(t, c, id("small", 1<<20), data(1, 1<<20))
+	shut(t, c)
 }
 
 // What others may have left in the directory is never believed.

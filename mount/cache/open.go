@@ -82,12 +82,12 @@ func (c *Cache) reopen(e *entry) (*File, error) {
 }
 
 // begin makes the files of a new entry. mu is held.
-func (c *Cache) begin(id ID) (f *File, err error) {
+func (c *Cache) begin(id ID) (_ *File, err error) {
 	if err := c.makeRoom(id.Size); err != nil {
 		return nil, err
 	}
 	name := id.Name()
-	f = &File{cache: c, id: id, done: make(chan struct{}), there: make([]bool, id.Chunks()), sums: make([]uint32, id.Chunks()),
+	f := &File{cache: c, id: id, done: make(chan struct{}), there: make([]bool, id.Chunks()), sums: make([]uint32, id.Chunks()),
 		checked: make([]bool, id.Chunks()), missing: id.Chunks()}
 	defer func() {
 		if err == nil {
