@@ -38,7 +38,7 @@ var table = map[string][]string{
 	"iam":                  {},
 	"s3api":                {"object", "iam", "meta", "lifecycle", "sse"}, // of meta the requests that object passes on
 	"hub":                  {"object", "iam", "meta"},
-	"mount":                {"object"},
+	"mount":                {}, // any S3 endpoint, this store too, through minio-go
 	"admin":                {"object", "iam", "membership", "meta", "web"},
 	"web":                  {},
 	"bench":                {"erasure", "meta", "admin", "internal/process"},
