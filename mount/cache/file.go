@@ -6,7 +6,6 @@ import (
 	"os"
 	"slices"
 	"sync"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -23,7 +22,6 @@ type File struct {
 	refs    int
 	pinned  bool
 	evicted bool // its names are gone; its bytes are counted until the last Release
-	used    time.Time
 
 	mu        sync.Mutex
 	data      *os.File
