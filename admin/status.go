@@ -30,7 +30,8 @@ type Status struct {
 
 // Drive is one drive of the store, retired identities excepted.
 type Drive struct {
-	ID         string           `json:"id"` // empty while the path never held a drive
+	ID         string           `json:"id"`             // empty while the path never held a drive
+	Node       string           `json:"node,omitempty"` // its name, in a cluster
 	Path       string           `json:"path"`
 	State      cairn.DriveState `json:"state"`
 	Since      time.Time        `json:"since"`

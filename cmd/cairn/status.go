@@ -71,7 +71,7 @@ func statusText(st admin.Status) string {
 			id = id[:8]
 		}
 		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%s\t%s\n", id, d.State, sinceText(st.Now, d.Since), d.Shards,
-			bytesText(d.LiveBytes), bytesText(d.FreeBytes), d.Path)
+			bytesText(d.LiveBytes), bytesText(d.FreeBytes), drivePlace(d))
 		if d.Reason != "" {
 			fmt.Fprintf(t, "\t  %s\n", d.Reason)
 		}
@@ -86,6 +86,14 @@ func statusText(st admin.Status) string {
 	}
 	t.Flush()
 	return b.String()
+}
+
+// drivePlace is a drive's path, with its node's name in a cluster.
+func drivePlace(d admin.Drive) string {
+	if d.Node == "" {
+		return d.Path
+	}
+	return d.Node + ":" + d.Path
 }
 
 func sinceText(now, since time.Time) string {

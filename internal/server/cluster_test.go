@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -206,7 +207,11 @@ func TestClusterOfRoles(t *testing.T) {
 	if len(on) != 3 {
 		t.Errorf("volumes lie on %d nodes, want 3", len(on))
 	}
+	for _, n := range []*testNode{first, gateway} {
+		checkDrives(t, n, map[string]bool{"d1": true, "d2": true, "d3": true})
+	}
 	stores[1].stop()
+	checkDrives(t, first, map[string]bool{"d1": true, "d2": false, "d3": true})
 	checkGet(t, first, "large", large)
 	checkGet(t, gateway, "large", large)
 	put(t, gateway, "later", large) // k+1 of a narrower volume, or a quorum of this one
@@ -216,6 +221,28 @@ func TestClusterOfRoles(t *testing.T) {
 		t.Errorf("restarted as %+v", again.srv.Member())
 	}
 	again.waitReady()
+}
+
+// checkDrives waits until a node's status shows each data node's drive, and whether it can be written.
+func checkDrives(t *testing.T, n *testNode, want map[string]bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	f := &facts{server: n.srv, parts: n.srv.parts}
+	for {
+		st, err := f.Status(ctx)
+		got := map[string]bool{}
+		for _, d := range st.Drives {
+			got[d.Node] = d.State.Writable()
+		}
+		if err == nil && maps.Equal(got, want) {
+			return
+		}
+		if ctx.Err() != nil {
+			t.Fatalf("%s shows %v, %v, want %v", filepath.Base(n.dir), got, err, want)
+		}
+		time.Sleep(50 * time.Millisecond) // a poll: there is nothing to wait on across nodes
+	}
 }
 
 func volumesOf(t *testing.T, n *testNode) []cairn.Volume {

@@ -40,8 +40,8 @@ func (f *facts) Status(ctx context.Context) (admin.Status, error) {
 	st := admin.Status{Cluster: state.Cluster, Node: state.Node, Profile: state.Profile,
 		Started: f.server.started, Now: now, BlobsBySpare: map[int]int64{}, Reasons: []string{},
 		Scrub: f.scrub(), Repair: f.repair()}
-	evidence := admin.Evidence{Profile: state.Profile, VotersWanted: f.server.cfg.MetaVoters, Queued: st.Repair.Queued}
-	f.drives(&st, &evidence)
+	evidence := admin.Evidence{Profile: state.Profile, VotersWanted: f.votersWanted(), Queued: st.Repair.Queued}
+	f.drives(ctx, &st, &evidence)
 	f.voters(&st, &evidence)
 	spares, err := f.parts.repairer.BlobsBySpare(ctx)
 	var volumes []cairn.Volume
@@ -76,10 +76,10 @@ func degraded(spares map[int]int64, volumes []cairn.Volume) (n int64) {
 	return n
 }
 
-func (f *facts) drives(st *admin.Status, e *admin.Evidence) {
+func (f *facts) drives(ctx context.Context, st *admin.Status, e *admin.Evidence) {
 	seen := map[uint64]bool{}
-	for _, d := range f.parts.node.Statuses() {
-		row := admin.Drive{Path: d.Path, State: d.State, Since: d.Since, Reason: d.Reason, TotalBytes: d.TotalBytes,
+	for _, d := range f.measured(ctx) {
+		row := admin.Drive{Node: d.node, Path: d.Path, State: d.State, Since: d.Since, Reason: d.Reason, TotalBytes: d.TotalBytes,
 			FreeBytes: d.FreeBytes, LiveBytes: d.LiveBytes, DeadBytes: d.DeadBytes, Shards: d.Shards,
 			Errors: d.ReadErrors + d.WriteErrors + d.Corruptions}
 		if !d.ID.IsZero() {
@@ -93,7 +93,7 @@ func (f *facts) drives(st *admin.Status, e *admin.Evidence) {
 		case cairn.DriveFull:
 			e.DrivesFull++
 		default:
-			e.DrivesBad = append(e.DrivesBad, fmt.Sprintf("%s (%s)", d.Path, d.State))
+			e.DrivesBad = append(e.DrivesBad, fmt.Sprintf("%s (%s)", d.name(), d.State))
 		}
 		if d.State.Readable() {
 			st.Capacity.UsedBytes += d.LiveBytes
@@ -110,7 +110,10 @@ func (f *facts) drives(st *admin.Status, e *admin.Evidence) {
 
 // device tells which file system a readable drive is on. It asks the system once for each drive, since a disk that hangs
 // later must not hang the status.
-func (f *facts) device(d cairn.DriveStatus) uint64 {
+func (f *facts) device(d measured) uint64 {
+	if !d.local {
+		return binary.LittleEndian.Uint64(d.ID[:]) // what it shares with others its own node knows
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	dev, ok := f.devices[d.ID]
