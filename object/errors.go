@@ -38,6 +38,14 @@ var (
 	ErrChecksumType = rule(cairn.ErrInvalid, "checksum algorithm or type does not fit the upload")
 	// ErrBodyTooLong: the body holds more bytes than its declared size.
 	ErrBodyTooLong = rule(cairn.ErrInvalid, "body is longer than its declared size")
+	// ErrWriteOffset: an append at another offset than the object's end.
+	ErrWriteOffset = rule(cairn.ErrInvalid, "the offset is not the object's size")
+	// ErrNoAppend: the object is encrypted, or its bucket would have the bytes encrypted.
+	ErrNoAppend = rule(cairn.ErrInvalid, "encrypted objects cannot be appended to")
+	// ErrTooManyParts: an object of MaxParts pieces cannot be appended to.
+	ErrTooManyParts = rule(cairn.ErrInvalid, "object has the most pieces that it may have")
+	// ErrKeepsVersions: the operation is not for buckets that keep versions or once did.
+	ErrKeepsVersions = rule(cairn.ErrInvalid, "bucket keeps versions")
 	// ErrNoLock: a lock was asked for in a bucket whose object lock is not enabled.
 	ErrNoLock = rule(cairn.ErrInvalid, "bucket has no object lock")
 	// ErrLockState: what a bucket's object lock and its versioning demand of one another.
@@ -87,6 +95,8 @@ func explain(err error) error {
 		return fmt.Errorf("%w: %w", ErrNoSuchUpload, err)
 	case errors.Is(err, meta.ErrNoLock):
 		return fmt.Errorf("%w: %w", ErrNoLock, err)
+	case errors.Is(err, meta.ErrKeepsVersions):
+		return fmt.Errorf("%w: %w", ErrKeepsVersions, err)
 	case errors.Is(err, meta.ErrLockState):
 		return fmt.Errorf("%w: %w", ErrLockState, err)
 	case errors.As(err, &part):

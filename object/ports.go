@@ -29,6 +29,8 @@ type Meta interface {
 	DeleteVersions(ctx context.Context, rs []meta.DeleteVersion) ([]meta.Deleted, []error)
 	// UpdateVersion changes tags and lock of a committed version.
 	UpdateVersion(ctx context.Context, r meta.UpdateVersion) (cairn.Version, error)
+	// Rename gives a version another key of its bucket.
+	Rename(ctx context.Context, r meta.Rename) (cairn.Version, error)
 	List(ctx context.Context, r meta.List) (meta.Page, error)
 	ListVersions(ctx context.Context, r meta.ListVersions) (meta.VersionPage, error)
 

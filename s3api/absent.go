@@ -59,7 +59,6 @@ func absentOperations() []operation {
 		{"GET", "torrent", "GetObjectTorrent", notServed("BitTorrent")},
 		{"POST", "restore", "RestoreObject", notServed("restoring archived objects")},
 		{"POST", "select", "SelectObjectContent", notServed("S3 Select")},
-		{"PUT", "renameObject", "RenameObject", notServed("renaming objects")},
 	} {
 		ops = append(ops, operation{name: o.name, action: "s3:" + o.name, level: object_, method: o.method, query: o.query, handle: o.handle})
 	}

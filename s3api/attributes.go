@@ -96,31 +96,33 @@ func appendAttributes(b []byte, v *cairn.Version, wanted map[string]bool, window
 	return append(b, "</GetObjectAttributesResponse>"...)
 }
 
-// appendObjectParts lists parts with their checksums, which S3 does for COMPOSITE objects; of others it tells the number.
+// appendObjectParts lists the parts behind the marker, which is a part's number.
 func appendObjectParts(b []byte, v *cairn.Version, window partWindow) []byte {
 	b = append(b, "<ObjectParts>"...)
 	b = appendInt(b, "PartsCount", int64(len(v.Parts)))
-	if len(v.Checksums) > 0 && v.Checksums[0].Parts > 0 {
-		shown := v.Parts[min(window.after, len(v.Parts)):]
-		more := len(shown) > window.max
-		if more {
-			shown = shown[:window.max]
-		}
-		b = appendInt(b, "PartNumberMarker", int64(window.after))
-		next := window.after
-		if len(shown) > 0 {
-			next += len(shown)
-		}
-		b = appendInt(b, "NextPartNumberMarker", int64(next))
-		b = appendInt(b, "MaxParts", int64(window.max))
-		b = appendBool(b, "IsTruncated", more)
-		for i := range shown {
-			b = append(b, "<Part>"...)
-			b = appendElement(b, "PartNumber", strconv.Itoa(shown[i].Number))
-			b = appendInt(b, "Size", shown[i].Size)
-			b = appendChecksums(b, shown[i].Checksums, false)
-			b = append(b, "</Part>"...)
-		}
+	from := 0
+	for from < len(v.Parts) && v.Parts[from].Number <= window.after {
+		from++
+	}
+	shown := v.Parts[from:]
+	more := len(shown) > window.max
+	if more {
+		shown = shown[:window.max]
+	}
+	b = appendInt(b, "PartNumberMarker", int64(window.after))
+	next := window.after
+	if len(shown) > 0 {
+		next = shown[len(shown)-1].Number
+	}
+	b = appendInt(b, "NextPartNumberMarker", int64(next))
+	b = appendInt(b, "MaxParts", int64(window.max))
+	b = appendBool(b, "IsTruncated", more)
+	for i := range shown {
+		b = append(b, "<Part>"...)
+		b = appendElement(b, "PartNumber", strconv.Itoa(shown[i].Number))
+		b = appendInt(b, "Size", shown[i].Size)
+		b = appendChecksums(b, shown[i].Checksums, false)
+		b = append(b, "</Part>"...)
 	}
 	return append(b, "</ObjectParts>"...)
 }

@@ -108,8 +108,8 @@ func (c *call) refuseUnserved() error {
 		case !strings.HasPrefix(name, "X-Amz-"):
 		case strings.HasPrefix(name, lockPrefix) && !c.op.locks:
 			return errInvalidArgument.with("This operation does not lock objects.", field{"ArgumentName", strings.ToLower(name)})
-		case name == "X-Amz-Write-Offset-Bytes":
-			return errNotImplemented.with("Appending to objects is not available.", field{"Header", name})
+		case name == "X-Amz-Write-Offset-Bytes" && c.op.name != "PutObject":
+			return errInvalidArgument.with("Only PutObject appends.", field{"ArgumentName", "x-amz-write-offset-bytes"})
 		}
 	}
 	return nil

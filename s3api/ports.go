@@ -38,6 +38,8 @@ type VersionStore interface {
 	DeleteMany(ctx context.Context, rs []meta.DeleteVersion) ([]meta.Deleted, []error)
 	Copy(ctx context.Context, r object.Copy) (cairn.Version, error)
 	Update(ctx context.Context, r meta.UpdateVersion) (cairn.Version, error)
+	Append(ctx context.Context, r object.Append) (cairn.Version, error)
+	Rename(ctx context.Context, r meta.Rename) (cairn.Version, error)
 }
 
 // UploadStore is the part of Objects that keeps multipart uploads.

@@ -26,10 +26,11 @@ func (c *call) putObject() error {
 	if err != nil {
 		return err
 	}
-	v, err := c.srv.cfg.Objects.Put(c.r.Context(), object.Put{
+	put := object.Put{
 		Bucket: c.bucket, Key: c.key, Owner: c.owner,
 		Body: body, Size: size, What: what, Want: want, If: c.conditions(), Encrypt: encrypt,
-	})
+	}
+	v, err := c.store(put)
 	if err != nil {
 		return err
 	}

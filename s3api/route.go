@@ -45,6 +45,7 @@ func (s *Server) operations() []operation {
 		{name: "GetObjectTagging", action: "s3:GetObjectTagging", level: object_, method: "GET", query: "tagging", handle: (*call).getObjectTagging},
 		{name: "PutObjectTagging", level: object_, method: "PUT", query: "tagging", handle: (*call).putObjectTagging},
 		{name: "DeleteObjectTagging", action: "s3:DeleteObjectTagging", level: object_, method: "DELETE", query: "tagging", handle: (*call).deleteObjectTagging},
+		{name: "RenameObject", action: "s3:PutObject", level: object_, method: "PUT", query: "renameObject", handle: (*call).renameObject},
 		{name: "GetObjectAttributes", action: "s3:GetObjectAttributes", level: object_, method: "GET", query: "attributes", handle: (*call).getObjectAttributes},
 
 		{name: "GetBucketLocation", action: "s3:GetBucketLocation", level: bucket, method: "GET", query: "location", handle: (*call).getBucketLocation},
