@@ -39,8 +39,10 @@ type Group struct {
 	table       atomic.Pointer[members] // the newest row of members that a voter here has applied
 	id          atomic.Pointer[string]  // the group's, once it is known
 
-	hellos    hellos // guarded by mu
-	tidings   atomic.Pointer[tidings]
+	hellos    hellos                  // guarded by mu
+	tidings   atomic.Pointer[tidings] // not heeded yet
+	told      atomic.Pointer[tidings] // the latest
+	wanted    atomic.Int64            // voters that the leader's plan aims at; 0 if this node has not led
 	membersAt uint64                  // index of table; guarded by mu
 	origins   map[uint64]cairn.NodeID // of voters that table does not name; guarded by mu
 

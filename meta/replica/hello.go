@@ -17,6 +17,8 @@ import (
 
 const (
 	helloEvery = 500 * time.Millisecond
+	// askEvery is how often a node without homes asks for tidings.
+	askEvery = 4 * helloEvery
 	// helloFresh is how long a node counts as there after its last hello.
 	helloFresh = 4 * helloEvery
 	maxHellos  = 256
@@ -53,6 +55,7 @@ type tidings struct {
 	First    uint64            `json:"first"`   // the first index that the leader's log still has
 	Applied  uint64            `json:"applied"` // what the leader had applied before match was read
 	Match    map[uint64]uint64 `json:"match"`
+	Status   *Status           `json:"status,omitempty"` // as the leader sees the group
 
 	at time.Time
 }
@@ -79,13 +82,14 @@ func (g *Group) heardHellos() hellos {
 func (g *Group) sayHello(ctx context.Context) {
 	t := time.NewTicker(helloEvery)
 	defer t.Stop()
-	for {
+	for asked := (time.Time{}); ; {
 		r := g.routeNow()
-		if !r.known() && len(g.homesNow()) > 0 {
+		if !r.known() {
 			g.lookAround(ctx)
 			r = g.routeNow()
 		}
-		if len(g.homesNow()) > 0 && r.v == nil && !r.node.IsZero() {
+		if due := len(g.homesNow()) > 0 || time.Since(asked) >= askEvery; due && r.v == nil && r.known() {
+			asked = time.Now()
 			if err := g.helloTo(ctx, r); err != nil && ctx.Err() == nil {
 				g.cfg.Logger.Debug("meta hello", "node", r.node, "err", err)
 			}
@@ -113,6 +117,7 @@ func (g *Group) helloTo(ctx context.Context, r route) error {
 		return fmt.Errorf("tidings: %w: %w", err, cairn.ErrInvalid)
 	}
 	g.tidings.Store(td)
+	g.told.Store(td)
 	return nil
 }
 
@@ -151,12 +156,16 @@ func (g *Group) serveHello(ctx context.Context, from cairn.NodeID, body []byte) 
 	if g.hellos == nil || len(g.hellos) >= maxHellos {
 		g.hellos = make(hellos)
 	}
-	g.hellos[from] = h
+	if len(h.Homes) > 0 {
+		g.hellos[from] = h
+	}
 	g.mu.Unlock()
 	td := lead.tell()
 	if td == nil {
 		return nil, errNotLeader
 	}
+	st := g.Status()
+	td.Status = &st
 	return json.Marshal(td)
 }
 

@@ -127,23 +127,6 @@ func (g *Group) headless(changed bool) {
 // doubtPatience is how long voters with a whole log may try alone before doubtful ones help to elect the longest log.
 const doubtPatience = 5 * time.Second
 
-// letDoubtfulVote is for the start after a power cut that tore the last record of many logs: nearly always those records
-// were never acknowledged. Doubtful voters then vote, but for the longest log alone, so that what any log here holds stays.
-func (g *Group) letDoubtfulVote() {
-	best := g.longest(true)
-	if best == nil {
-		return
-	}
-	helped := false
-	for _, v := range *g.voters.Load() {
-		helped = v.doubtful.Load() && v.voteFor.Swap(best.id) != best.id || helped
-	}
-	if helped {
-		g.cfg.Logger.Warn("meta: no quorum of voters with whole logs; damaged ones vote for the longest log", "voter", voterName(best.id))
-	}
-	g.campaign(best)
-}
-
 // endHold lets the log go on when nobody is being seeded or catching up. While a change of members is under way the new
 // ones still have to take part in its end, and may need the log for that.
 func (g *Group) endHold() {
@@ -169,17 +152,17 @@ func (g *Group) nominate() {
 	if v, _ := g.leaderNow(); v != nil {
 		return
 	}
-	if best := g.longest(false); best != nil {
+	if best := g.longest(); best != nil {
 		g.campaign(best)
 	}
 }
 
-// longest returns the running voter with the longest log.
-func (g *Group) longest(doubtful bool) (best *voter) {
+// longest returns the running voter with the longest log that is not in doubt.
+func (g *Group) longest() (best *voter) {
 	var at position
 	for _, v := range *g.voters.Load() {
 		index, term := v.log.last()
-		if !v.failed() && (doubtful || !v.doubtful.Load()) && (best == nil || term > at.term || term == at.term && index > at.index) {
+		if !v.failed() && !v.doubtful.Load() && (best == nil || term > at.term || term == at.term && index > at.index) {
 			best, at = v, position{index, term}
 		}
 	}

@@ -97,7 +97,7 @@ func (g *Group) deadFor(id uint64, grace time.Duration) time.Duration {
 
 // layout sums the roster up for plan.
 func (g *Group) layout(r *roster, homes []Home) *layout {
-	l := &layout{self: g.cfg.Node, asked: g.cfg.Voters, voters: r.voters, lead: r.lead.id,
+	l := &layout{self: g.cfg.Node, asked: g.asked(), voters: r.voters, lead: r.lead.id,
 		nodeOf: make(map[uint64]cairn.NodeID), barred: make(map[cairn.NodeID]bool), live: map[cairn.NodeID]bool{g.cfg.Node: true}}
 	for _, h := range homes {
 		if h.Usable {
@@ -128,6 +128,15 @@ func (g *Group) layout(r *roster, homes []Home) *layout {
 	}
 	g.newcomers(r, l)
 	return l
+}
+
+// asked is how many voters are asked for. Several nodes with homes are reason enough for three: each node's configuration
+// knows its own drives alone.
+func (g *Group) asked() int {
+	if g.links != nil {
+		return max(g.cfg.Voters, 3)
+	}
+	return g.cfg.Voters
 }
 
 // newcomers fills in those who are no voters yet.
@@ -186,6 +195,7 @@ func (g *Group) reconfigure(homes []Home) error {
 	if changed, err := g.settle(r, l); changed || err != nil {
 		return err
 	}
+	g.wanted.Store(int64(max(l.want(), len(l.voters))))
 	d := l.plan()
 	if len(d.changes) > 0 {
 		var err error

@@ -39,7 +39,7 @@ func (g *Group) Handler() http.Handler {
 	}
 	calls := map[string]func(ctx context.Context, from cairn.NodeID, body []byte) ([]byte, error){
 		"where": g.serveWhere, "commit": g.serveCommit, "seen": g.serveSeen,
-		"hello": g.serveHello, "bar": g.serveBar,
+		"hello": g.serveHello, "bar": g.serveBar, "standings": g.serveStandings,
 		"read": g.serveRead, "walk": g.serveWalk, "unwalk": g.serveUnwalk,
 	}
 	streams := map[string]func(w http.ResponseWriter, r *http.Request, from cairn.NodeID) error{

@@ -3,6 +3,7 @@ package replica
 import (
 	"cmp"
 	"slices"
+	"time"
 
 	"cairn"
 
@@ -37,15 +38,21 @@ type VoterStatus struct {
 // Status describes the group.
 type Status struct {
 	Voters  []VoterStatus `json:"voters"`
-	Wanted  int           `json:"wanted"`  // voters asked for
+	Wanted  int           `json:"wanted"`  // voters asked for, as far as there are nodes or drives for them
 	Leader  uint64        `json:"leader"`  // ID, 0 if there is none
 	Commits uint64        `json:"commits"` // log index of the leader's state
 }
 
-// Status describes the group as far as this process knows it, from memory.
+// Status describes the group as far as this process knows it, from memory: on several nodes by what the leader said last.
 func (g *Group) Status() Status {
 	st := Status{Wanted: g.cfg.Voters}
 	lead, _ := g.leaderNow()
+	if td := g.told.Load(); lead == nil && td != nil && td.Status != nil && time.Since(td.at) < 2*askEvery {
+		return *td.Status
+	}
+	if n := int(g.wanted.Load()); n > 0 && g.links != nil {
+		st.Wanted = n
+	}
 	if f := g.follower(); lead == nil && f != nil {
 		st.Leader, st.Commits = f.leader.Load(), f.applied.Load()
 	}
