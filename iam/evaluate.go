@@ -117,9 +117,13 @@ func (p *Policy) ask(id *Identity, r *Request) answer {
 		return silent
 	}
 	found := silent
+	q := &asked{id: id, r: r, name: r.Bucket}
+	if r.Key != "" {
+		q.name += "/" + r.Key
+	}
 	for i := range p.Statements {
 		st := &p.Statements[i]
-		if !st.Deny && found == allows || !st.applies(id, r) {
+		if !st.Deny && found == allows || !st.applies(q) {
 			continue
 		}
 		if st.Deny {
@@ -131,22 +135,18 @@ func (p *Policy) ask(id *Identity, r *Request) answer {
 }
 
 // applies asks the cheap questions first.
-func (st *Statement) applies(id *Identity, r *Request) bool {
-	if st.actions != nil && !fitsAny(st.actions, r.Action) || st.notActions != nil && fitsAny(st.notActions, r.Action) {
+func (st *Statement) applies(q *asked) bool {
+	if st.actions != nil && !fitsAny(st.actions, q.r.Action) || st.notActions != nil && fitsAny(st.notActions, q.r.Action) {
 		return false
 	}
-	if st.principals != nil && !anyIs(st.principals, id) || st.notPrincipals != nil && anyIs(st.notPrincipals, id) {
+	if st.principals != nil && !anyIs(st.principals, q.id) || st.notPrincipals != nil && anyIs(st.notPrincipals, q.id) {
 		return false
 	}
-	if st.resources != nil && !r.namedBy(st.resources, id) || st.notResources != nil && r.namedBy(st.notResources, id) {
+	if st.resources != nil && !q.namedBy(st.resources) || st.notResources != nil && q.namedBy(st.notResources) {
 		return false
 	}
-	if len(st.conditions) == 0 {
-		return true
-	}
-	values := asked{id, r}
 	for i := range st.conditions {
-		if !st.conditions[i].holds(values) {
+		if !st.conditions[i].holds(q) {
 			return false
 		}
 	}
@@ -162,52 +162,49 @@ func fitsAny(list []pattern, action string) bool {
 	return false
 }
 
+// asked is one request put to one policy. It adds to the request's values those that the identity and the bucket give.
+type asked struct {
+	id   *Identity
+	r    *Request
+	name string // of the bucket or object, as resources name it
+}
+
 // namedBy tells whether one of the patterns names the request's bucket or object.
-func (r *Request) namedBy(list []pattern, id *Identity) bool {
-	name := r.Bucket
-	if r.Key != "" {
-		name += "/" + r.Key
-	}
+func (q *asked) namedBy(list []pattern) bool {
 	for i := range list {
-		if list[i].match(name, false, asked{id, r}) {
+		if list[i].match(q.name, false, q) {
 			return true
 		}
 	}
 	return false
 }
 
-// asked adds to the request's values those that the identity and the bucket give.
-type asked struct {
-	id *Identity
-	r  *Request
-}
-
 // Values implements Values.
-func (c asked) Values(key string) []string {
+func (q *asked) Values(key string) []string {
 	s := ""
 	switch key {
 	case "aws:username":
-		if c.id.Role == "" {
-			s = c.id.Name
+		if q.id.Role == "" {
+			s = q.id.Name
 		}
 	case "aws:userid":
-		s = c.id.Account
-		if c.id.Role != "" {
-			s += ":" + c.id.Session
+		s = q.id.Account
+		if q.id.Role != "" {
+			s += ":" + q.id.Session
 		}
 	case "aws:principalaccount":
-		s = c.id.Number
+		s = q.id.Number
 	case "aws:principalarn":
-		s = c.id.ARN()
+		s = q.id.ARN()
 	case "aws:principaltype":
-		s = c.id.kind()
+		s = q.id.kind()
 	case "aws:resourceaccount", "s3:resourceaccount":
 		// The account of one's own bucket is one's number, so that policies compare it with aws:PrincipalAccount.
-		if s = c.r.Owner; s == c.id.Account {
-			s = c.id.Number
+		if s = q.r.Owner; s == q.id.Account {
+			s = q.id.Number
 		}
 	default:
-		return valuesOf(c.r.Values, key)
+		return valuesOf(q.r.Values, key)
 	}
 	if s == "" {
 		return nil

@@ -95,7 +95,27 @@ func (c *call) mayDoVersion(action, bucket, key, version string) error {
 	if q.err != nil { // a condition could not be answered: neither yes nor no
 		return q.err
 	}
+	if err != nil && q.absent && (c.r.Method == http.MethodGet || c.r.Method == http.MethodHead) {
+		return errNoSuchKey.with("", field{"Key", key})
+	}
 	return err
+}
+
+// stillMay asks again if the verdict rested on another version than the one that is about to be read: it was replaced since.
+func (c *call) stillMay(v *cairn.Version) error {
+	q := &c.asked
+	if !q.looked || q.row != nil && q.row.ID == v.ID {
+		return nil
+	}
+	a, err := c.srv.access(c.r.Context(), c.bucket)
+	if err != nil {
+		return err
+	}
+	q.row, q.absent, q.r.Granted, q.r.OtherOwner = v, false, false, false
+	if err := q.consider(a); err != nil {
+		return err
+	}
+	return c.srv.cfg.Identities.Authorize(&c.who, &q.r)
 }
 
 // question is one request for a verdict, with the values of its condition keys (values.go).
@@ -106,6 +126,7 @@ type question struct {
 	// row is the version that the question is about, once it was looked up; nil if there is none.
 	row    *cairn.Version
 	looked bool
+	absent bool // there is nothing, and who asks may know it by the bucket's list
 	err    error
 }
 
@@ -138,7 +159,7 @@ func (q *question) consider(a *access) error {
 	}
 	if v == nil { // there is no list to ask; who may list the bucket may learn that there is nothing
 		acl := a.publicOrNot(a.acl)
-		q.r.Granted = who.Account != a.row.Owner && acl.Allows(who, iam.PermRead)
+		q.absent = who.Account != a.row.Owner && acl.Allows(who, iam.PermRead)
 		return nil
 	}
 	acl, err := objectACL(v)

@@ -25,6 +25,9 @@ func (c *call) getObject() error {
 	}
 	defer o.Close()
 	v := &o.Version
+	if err := c.stillMay(v); err != nil {
+		return err
+	}
 	if v.DeleteMarker {
 		return c.markerNotAllowed(v)
 	}
