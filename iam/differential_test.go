@@ -297,7 +297,7 @@ func TestAgainstNaive(t *testing.T) {
 		if err != nil {
 			t.Fatalf("seed %d, policy %d: %v: %s", seed, i, err, text)
 		}
-		for range 3 {
+		{
 			n := naive{compiled: compiled, who: pick(r, Identity{}, Identity{Account: "ann-id", Number: "111122223333", Name: "ann"},
 				Identity{Account: "ben-id", Number: "444455556666", Name: "ben"}),
 				action: pick(r, "s3:GetObject", "s3:PutObject", "s3:ListBucket", "s3:DeleteObject"), values: randomValues(r)}
@@ -314,8 +314,8 @@ func TestAgainstNaive(t *testing.T) {
 		}
 	}
 	for _, v := range names {
-		if tally[v] < 500 {
-			t.Errorf("only %d requests of 30,000 had the verdict %s: the generator is one-sided (%v)", tally[v], v, tally)
+		if tally[v] < 200 {
+			t.Errorf("only %d requests of 10,000 had the verdict %s: the generator is one-sided (%v)", tally[v], v, tally)
 		}
 	}
 }

@@ -36,7 +36,7 @@ func (c *call) authorize(action string) error {
 
 // mayAlso asks for the actions that headers of a writing request imply.
 func (c *call) mayAlso() error {
-	if c.op.level != object_ || c.r.Method == http.MethodGet || c.r.Method == http.MethodHead {
+	if c.key == "" || c.r.Method == http.MethodGet || c.r.Method == http.MethodHead {
 		return nil
 	}
 	for _, also := range [...]struct{ header, action string }{
@@ -48,7 +48,9 @@ func (c *call) mayAlso() error {
 		if len(c.r.Header[also.header]) == 0 || also.action == c.op.action || c.quietACL(also.header) {
 			continue
 		}
-		if err := c.mayDo(also.action, c.bucket, c.key); err != nil {
+		c.implied = true
+		err := c.mayDo(also.action, c.bucket, c.key)
+		if c.implied = false; err != nil {
 			return err
 		}
 	}
@@ -144,6 +146,9 @@ func (q *question) consider(a *access) error {
 		return nil
 	}
 	need := permissions[q.r.Action]
+	if q.c.implied { // a list that lets write lets say how
+		need = permissions["s3:PutObject"]
+	}
 	if need.onBucket != "" {
 		// For the owner itself its own policies decide: a list gives nothing to the account that it belongs to.
 		acl := a.publicOrNot(a.acl)

@@ -32,7 +32,9 @@ type call struct {
 	owner string            // of what the request writes, once attributes read it
 	asked question          // the last one put to the policies
 	tags  map[string]string // that the request brings, for policies
-	form  bool              // a POST form, which carries its own credentials
+	// implied: the question is about what headers add to a write, not about an action of its own.
+	implied bool
+	form    bool // a POST form, which carries its own credentials
 
 	in       inbound
 	admitted bool

@@ -29,6 +29,9 @@ func TestEveryOperationNeedsAuth(t *testing.T) {
 	r.do(req{path: "/bucket/k", body: "x"}).want(t, "put", 200, "")
 	levels := map[level]string{service: "/", bucket: "/bucket", object_: "/bucket/k"}
 	for _, op := range r.srv.operations() {
+		if op.credentials {
+			continue // they are in the body: postform_test.go, sts_test.go
+		}
 		path := levels[op.level]
 		if op.query != "" {
 			path += "?" + op.query

@@ -27,8 +27,10 @@ type operation struct {
 	// objectSum: the x-amz-checksum headers describe the object that the operation makes, not the request's body.
 	objectSum bool
 	// locks: the x-amz-object-lock headers describe the version that the operation makes.
-	locks  bool
-	handle func(*call) error
+	locks bool
+	// credentials: the request body carries its credentials, so the operation asks who and whether by itself.
+	credentials bool
+	handle      func(*call) error
 }
 
 // operations returns the table of all operations. Of those that fit a request the first is taken, so the ones without
@@ -74,6 +76,7 @@ func (s *Server) operations() []operation {
 		operation{name: "ListObjectsV2", action: "s3:ListBucket", level: bucket, method: "GET", query: "list-type", handle: (*call).listObjectsV2},
 		operation{name: "ListObjects", action: "s3:ListBucket", level: bucket, method: "GET", handle: (*call).listObjects},
 		operation{name: "HeadBucket", action: "s3:ListBucket", level: bucket, method: "HEAD", handle: (*call).headBucket},
+		operation{name: "PostObject", level: bucket, method: "POST", credentials: true, locks: true, handle: (*call).postObject},
 		operation{name: "CreateBucket", action: "s3:CreateBucket", level: bucket, method: "PUT", handle: (*call).createBucket},
 		operation{name: "DeleteBucket", action: "s3:DeleteBucket", level: bucket, method: "DELETE", handle: (*call).deleteBucket},
 		operation{name: "ListBuckets", action: "s3:ListAllMyBuckets", level: service, method: "GET", handle: (*call).listBuckets},
@@ -139,6 +142,13 @@ func (op *operation) handler() http.HandlerFunc {
 }
 
 func (c *call) serve() error {
+	if c.op.credentials {
+		if err := c.srv.admit(c.r.Context()); err != nil {
+			return err
+		}
+		c.admitted = true
+		return c.op.handle(c)
+	}
 	if err := c.authenticate(); err != nil {
 		return err
 	}

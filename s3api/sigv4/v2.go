@@ -13,7 +13,7 @@ import (
 )
 
 // Presigned URLs of Signature Version 2. S3 still takes them in its oldest regions, and boto3 still makes them by default
-// for an endpoint of one's own. Only this form of Version 2 is spoken: no headers, no POST forms.
+// for an endpoint of one's own. Of Version 2 this form and that of POST forms (form.go) are spoken, no headers.
 //
 // Source: "Signing and authenticating REST requests (AWS signature version 2)" in the Amazon S3 User Guide.
 
