@@ -8,7 +8,7 @@ PKGS     := ./...
 # Go files that are ours, for gofmt: everything that git tracks or could track.
 GOFILES   = $(shell git ls-files --cached --others --exclude-standard '*.go')
 
-.PHONY: all build run test check fmt vet staticcheck tidy unit test-e2e bench soak clean
+.PHONY: all build run test check fmt vet staticcheck tidy unit test-e2e test-clients bench soak clean
 
 all: build
 
@@ -32,6 +32,7 @@ fmt:
 vet:
 	$(GO) vet $(PKGS)
 	$(GO) vet -tags e2e ./e2e/
+	$(GO) vet -tags clients ./clients/
 
 staticcheck:
 	$(GO) tool staticcheck $(PKGS)
@@ -56,6 +57,11 @@ sweep:
 # The real binary, without the race detector, on real directories.
 test-e2e: build
 	CAIRN_BINARY=$(CURDIR)/$(BIN) $(GO) test -tags e2e -count=1 -timeout 15m ./e2e/
+
+# Stock clients, each against a fresh server, a PASS or FAIL line per case. Installs them from packages.
+test-clients: build
+	./clients/install.sh
+	CAIRN_BINARY=$(CURDIR)/$(BIN) $(GO) test -tags clients -count=1 -timeout 60m ./clients/ -v | grep -E '^(PASS|FAIL|SKIP|NOTE|ok|panic)|^ {4}'
 
 # BENCH_SHORT=1 measures a tenth of the matrix.
 bench: build

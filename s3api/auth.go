@@ -133,6 +133,10 @@ func (c *call) explainAuth(err error) error {
 		return err
 	}
 	api := signatureError(e)
+	if e.Reason == sigv4.Unsupported && !strings.HasPrefix(c.header("Authorization"), "AWS") && c.header("Authorization") != "" {
+		return errInvalidArgument.with("Unsupported Authorization Type", field{"ArgumentName", "Authorization"},
+			field{"ArgumentValue", c.header("Authorization")})
+	}
 	now := c.start.UTC().Format(time.RFC3339)
 	switch e.Reason {
 	case sigv4.Skewed:

@@ -24,6 +24,10 @@ func (c *call) listBuckets() error {
 	}
 	prefix := c.query.get("prefix")
 	limit, err := c.pageSize("max-buckets", maxPageBuckets, 1)
+	if limit > maxPageBuckets && err == nil {
+		return errInvalidArgument.with("Argument max-buckets must be an integer between 1 and 10000",
+			field{"ArgumentName", "max-buckets"}, field{"ArgumentValue", c.query.get("max-buckets")})
+	}
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"cairn"
 	"cairn/iam"
 	"cairn/meta"
+	"cairn/object"
 	"cairn/s3api/sigv4"
 )
 
@@ -209,6 +210,9 @@ func isAPIError(err error) bool {
 func (c *call) notFound(err error) error {
 	if cairn.Kind(err) != cairn.ErrNotFound || isAPIError(err) {
 		return err
+	}
+	if errors.Is(err, object.ErrNoSuchBucket) && c.header("X-Amz-Copy-Source") == "" { // of a copy it may be the source's
+		return errNoSuchBucket.with("", field{"BucketName", c.bucket})
 	}
 	for _, row := range kindTable {
 		if row.kind == cairn.ErrNotFound {

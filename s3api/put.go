@@ -3,6 +3,7 @@ package s3api
 import (
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"cairn"
@@ -124,6 +125,7 @@ func copySource(s string) (meta.VersionRef, error) {
 	if err != nil {
 		return meta.VersionRef{}, bad
 	}
+	path = strings.TrimPrefix(path, "/") // the slash itself may come escaped, and no bucket begins with one
 	t := target{path: path}
 	for i := range len(path) {
 		if path[i] == '/' {

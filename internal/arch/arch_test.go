@@ -46,6 +46,8 @@ var table = map[string][]string{
 	"internal/server":      {anything},
 	"internal/testcluster": {anything},
 	"e2e":                  {anything}, // tests of the real binary only
+	"conformance":          {"s3api", "object", "iam"},
+	"clients":              {"internal/process"},
 	"internal/process":     {},
 	"internal/arch":        {},
 }
