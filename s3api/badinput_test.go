@@ -236,7 +236,7 @@ func TestOtherAuthRefusals(t *testing.T) {
 		{"version 2 in query, for years", "GET /bucket?AWSAccessKeyId=" + testKey + "&Expires=99999999999&Signature=b HTTP/1.1\r\n", "AuthorizationQueryParametersError"},
 		{"version 2 in query, without time", "GET /bucket?AWSAccessKeyId=" + testKey + "&Signature=b HTTP/1.1\r\n", "AuthorizationQueryParametersError"},
 		{"both versions in query", "GET /bucket?AWSAccessKeyId=" + testKey + "&Signature=b&X-Amz-Signature=c HTTP/1.1\r\n", "InvalidArgument"},
-		{"basic", "GET /bucket HTTP/1.1\r\nAuthorization: Basic eDp5\r\n", "InvalidRequest"},
+		{"basic", "GET /bucket HTTP/1.1\r\nAuthorization: Basic eDp5\r\n", "InvalidArgument"},
 		{"nonsense", "GET /bucket HTTP/1.1\r\nAuthorization: AWS4-HMAC-SHA256 nonsense\r\n", "AuthorizationHeaderMalformed"},
 		{"empty", "GET /bucket HTTP/1.1\r\nAuthorization: \r\n", "AccessDenied"},
 		{"version 2 without signature", "GET /bucket HTTP/1.1\r\nAuthorization: AWS HAHAHA\r\n", "InvalidArgument"},
