@@ -69,6 +69,7 @@ type ProfileRow struct {
 // Voter is one member of the metadata group.
 type Voter struct {
 	ID     uint64 `json:"id"`
+	Node   string `json:"node,omitempty"` // that it lives on, in a cluster
 	Drive  string `json:"drive"`
 	Path   string `json:"path"`
 	State  string `json:"state"`

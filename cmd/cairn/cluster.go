@@ -206,13 +206,13 @@ func volumeText(v admin.VolumeDetail) string {
 }
 
 func votersText(list []admin.Voter) string {
-	return table("VOTER\tSTATE\tROLE\tDRIVE\tPATH", func(row func(string, ...any)) {
+	return table("VOTER\tSTATE\tROLE\tNODE\tPATH", func(row func(string, ...any)) {
 		for _, v := range list {
 			role := "follower"
 			if v.Leader {
 				role = "leader"
 			}
-			row("%d\t%s\t%s\t%s\t%s", v.ID, v.State, role, short(v.Drive), orDash(v.Path))
+			row("%d\t%s\t%s\t%s\t%s", v.ID, v.State, role, orDash(short(v.Node)), orDash(v.Path))
 		}
 	})
 }

@@ -122,11 +122,12 @@ func Open(cfg Config) (s *Server, err error) {
 	if s.parts, err = openParts(cfg); err != nil {
 		return nil, err
 	}
+	facts := &facts{server: s, parts: s.parts}
 	if s.parts.site != nil {
+		s.parts.site.server.Mount(leaderPath, cairn.AllRoles, http.HandlerFunc(facts.serveLeaderFacts))
 		s.parts.site.mount(s.state, s.parts.meta, s.parts.node, s.settings)
 	}
 	s.probe = newProbe(s.parts, cfg.ReadyWithin, s.formatted)
-	facts := &facts{server: s, parts: s.parts}
 	s.api, err = admin.New(admin.Config{Cluster: facts, Topology: facts, Metrics: s.parts.metrics, AccessKey: cfg.AccessKey,
 		SecretKey: cfg.SecretKey, Identities: s.identities(), Logger: cfg.Logger, ReadyTimeout: cfg.ReadyWithin})
 	if err != nil {

@@ -37,12 +37,17 @@ func (f *facts) Ready(ctx context.Context) error { return f.server.probe.ready(c
 // Status gathers everything. What metadata cannot tell for want of a quorum is left out, and the verdict says so.
 func (f *facts) Status(ctx context.Context) (admin.Status, error) {
 	state, now := f.server.state, time.Now()
+	leader := f.leaderFacts(ctx)
 	st := admin.Status{Cluster: state.Cluster, Node: state.Node, Profile: state.Profile,
 		Started: f.server.started, Now: now, BlobsBySpare: map[int]int64{}, Reasons: []string{},
-		Scrub: f.scrub(), Repair: f.repair()}
+		Voters: leader.Voters, Scrub: leader.Scrub, Repair: leader.Repair}
 	evidence := admin.Evidence{Profile: state.Profile, VotersWanted: f.votersWanted(), Queued: st.Repair.Queued}
 	f.drives(ctx, &st, &evidence)
-	f.voters(&st, &evidence)
+	for _, v := range st.Voters {
+		if v.State == admin.VoterUp {
+			evidence.VotersOK++
+		}
+	}
 	spares, err := f.parts.repairer.BlobsBySpare(ctx)
 	var volumes []cairn.Volume
 	if err == nil {
@@ -129,15 +134,6 @@ func (f *facts) device(d measured) uint64 {
 	}
 	f.devices[d.ID] = st.Dev
 	return st.Dev
-}
-
-func (f *facts) voters(st *admin.Status, e *admin.Evidence) {
-	for _, v := range f.parts.meta.Status().Voters {
-		st.Voters = append(st.Voters, admin.Voter{ID: v.ID, Drive: v.Drive.String(), Path: v.Path, State: v.State, Leader: v.Leader})
-		if v.State == admin.VoterUp {
-			e.VotersOK++
-		}
-	}
 }
 
 // volumes reads all volume rows.
