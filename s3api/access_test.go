@@ -12,8 +12,9 @@ import (
 // accessRig is a frontend with users: ann and ben own what they make, adm may do everything. Their secrets are testSecret.
 type accessRig struct {
 	*rig
-	ids map[string]string // canonical IDs
-	num map[string]string // account numbers
+	store *iam.Store
+	ids   map[string]string // canonical IDs
+	num   map[string]string // account numbers
 }
 
 func newAccessRig(t *testing.T, change func(*Config)) *accessRig {
@@ -24,6 +25,7 @@ func newAccessRig(t *testing.T, change func(*Config)) *accessRig {
 	if err != nil {
 		t.Fatal(err)
 	}
+	a.store = ids
 	for name, policy := range map[string]string{"ann": "readwrite", "ben": "readwrite", "adm": "admin", "rdr": "readonly"} {
 		u, _, err := ids.CreateUser(t.Context(), iam.NewUser{Name: name, AccessKey: name + "KEY", SecretKey: testSecret,
 			Policies: []string{policy}, Email: name + "@example.com"})

@@ -20,6 +20,8 @@ type Config struct {
 	// Domains are the names under which buckets are reached as hosts ("s3.example.com": bucket.s3.example.com).
 	// "localhost" is always one.
 	Domains []string
+	// WebIdentities verifies tokens of identity providers, for AssumeRoleWithWebIdentity. nil: there is none.
+	WebIdentities WebIdentities
 	// ObjectOwnership is that of buckets which have no ownership controls. Default BucketOwnerEnforced: no ACLs.
 	ObjectOwnership string
 	// TrustedProxies are the addresses whose X-Forwarded-For is believed, for aws:SourceIp. Default: none.

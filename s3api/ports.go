@@ -61,6 +61,8 @@ type Identities interface {
 	Lookup(accessKey, token string) (secret string, id iam.Identity, err error)
 	// Authorize returns nil if the identity (the zero one is anonymous) may do what is asked, ErrForbidden otherwise.
 	Authorize(id *iam.Identity, r *iam.Request) error
+	// StartSession gives out temporary credentials.
+	StartSession(r iam.NewSession) (iam.Session, error)
 	Accounts
 }
 
@@ -73,6 +75,13 @@ type Accounts interface {
 	Owns(name, id string) bool
 	// CheckPrincipals refuses a policy that names somebody who does not exist.
 	CheckPrincipals(p *iam.Policy) error
+}
+
+// WebIdentities verifies the tokens of an identity provider. *iam.OIDC is one.
+type WebIdentities interface {
+	// Verify returns whom a token is about, and the policies that it names. ErrInvalid for a token that is not good,
+	// iam.ErrExpired for one that was.
+	Verify(ctx context.Context, token string) (iam.WebIdentity, error)
 }
 
 // Observer is told of every finished request. Observe is called by many goroutines and must not block.

@@ -79,6 +79,7 @@ func (s *Server) operations() []operation {
 		operation{name: "PostObject", level: bucket, method: "POST", credentials: true, locks: true, handle: (*call).postObject},
 		operation{name: "CreateBucket", action: "s3:CreateBucket", level: bucket, method: "PUT", handle: (*call).createBucket},
 		operation{name: "DeleteBucket", action: "s3:DeleteBucket", level: bucket, method: "DELETE", handle: (*call).deleteBucket},
+		operation{name: "SecurityTokens", level: service, method: "POST", credentials: true, handle: (*call).securityTokens},
 		operation{name: "ListBuckets", action: "s3:ListAllMyBuckets", level: service, method: "GET", handle: (*call).listBuckets},
 	)
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"cairn"
+	"cairn/iam"
 	"cairn/internal/server"
 )
 
@@ -30,6 +31,7 @@ type serverFlags struct {
 	encryption                                 server.Encryption
 	ownership                                  string
 	proxies                                    []string
+	oidc                                       iam.OIDCConfig
 	memberFlags
 }
 
@@ -58,6 +60,9 @@ func serverCommand() *cobra.Command {
 	fl.StringArrayVar(&f.domains, "s3-domain", nil, "serve BUCKET.DOMAIN as well as /BUCKET; repeat for each (always: localhost)")
 	fl.StringVar(&f.ownership, "s3-object-ownership", "", "object ownership of buckets that set none: BucketOwnerEnforced (the default: no ACLs), BucketOwnerPreferred or ObjectWriter")
 	fl.StringArrayVar(&f.proxies, "trusted-proxy", nil, "address or prefix of a proxy whose X-Forwarded-For is believed; repeat for each")
+	fl.StringVar(&f.oidc.Issuer, "oidc-issuer", "", "OpenID Connect provider whose tokens AssumeRoleWithWebIdentity takes (URL)")
+	fl.StringVar(&f.oidc.ClientID, "oidc-client-id", "", "client that those tokens must be for")
+	fl.StringVar(&f.oidc.PolicyClaim, "oidc-policy-claim", "policy", "claim with the names of the bearer's policies")
 	fl.StringVar(&f.adminAddr, "admin-addr", envAdminAddr, "where health, metrics and the admin API are served")
 	fl.IntVar(&f.voters, "meta-voters", 0, "metadata voters, each on its own drive (default: twice the parity, and one)")
 	fl.BoolVar(&f.encryption.Default, "encrypt", false, "encrypt the objects of buckets without an encryption configuration (SSE-S3)")
@@ -75,6 +80,10 @@ func runServer(c *cobra.Command, f serverFlags) (err error) {
 	wish, level, err := f.parse()
 	if err != nil {
 		return usageError(c, err)
+	}
+	oidc := f.oidc
+	if oidc.Issuer == "" && oidc.ClientID == "" {
+		oidc = iam.OIDCConfig{} // the claim's default alone asks for nothing
 	}
 	proxies, err := parsePrefixes(f.proxies)
 	if err != nil {
@@ -99,7 +108,7 @@ func runServer(c *cobra.Command, f serverFlags) (err error) {
 	s, err := server.Open(server.Config{
 		Encryption: f.encryption,
 		Directory:  dir, MetaVoters: f.voters, S3Addr: f.s3Addr, S3Domains: f.domains, AdminAddr: f.adminAddr,
-		ObjectOwnership: f.ownership, TrustedProxies: proxies,
+		ObjectOwnership: f.ownership, TrustedProxies: proxies, OIDC: oidc,
 		AccessKey: cred.AccessKey, SecretKey: cred.SecretKey, Logger: logger, Interconnect: enlisted.Listener,
 	})
 	if err != nil {

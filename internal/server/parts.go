@@ -72,8 +72,14 @@ func openParts(cfg Config) (p *parts, err error) {
 	if err != nil {
 		return nil, err
 	}
+	var web s3api.WebIdentities
+	if cfg.OIDC != (iam.OIDCConfig{}) {
+		if web, err = iam.NewOIDC(cfg.OIDC); err != nil {
+			return nil, err
+		}
+	}
 	p.frontend, err = s3api.New(s3api.Config{Objects: p.objects, Identities: p.identities, Domains: cfg.S3Domains,
-		PlainSSEC: cfg.Encryption.PlainSSEC, ObjectOwnership: cfg.ObjectOwnership, TrustedProxies: cfg.TrustedProxies,
+		PlainSSEC: cfg.Encryption.PlainSSEC, ObjectOwnership: cfg.ObjectOwnership, WebIdentities: web, TrustedProxies: cfg.TrustedProxies,
 		Observer: observer{p.metrics}, Logger: cfg.Logger.With("part", "s3api")})
 	return p, err
 }

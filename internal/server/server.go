@@ -25,6 +25,7 @@ import (
 
 	"cairn"
 	"cairn/admin"
+	"cairn/iam"
 	"cairn/internal/join"
 )
 
@@ -36,6 +37,7 @@ type Config struct {
 	S3Domains       []string       // host names below which buckets are hosts, beside localhost
 	ObjectOwnership string         // of buckets without ownership controls; "": BucketOwnerEnforced
 	TrustedProxies  []netip.Prefix // whose X-Forwarded-For is believed
+	OIDC            iam.OIDCConfig // identity provider for AssumeRoleWithWebIdentity; zero: none
 	AdminAddr       string
 	AccessKey       string
 	SecretKey       string

@@ -57,7 +57,7 @@ func FuzzChunks(f *testing.F) {
 		cfg := ChunkConfig{Length: length, Payload: UnsignedTrailer, Trailer: "x-amz-checksum-crc32"}
 		if signed {
 			cfg.Payload, cfg.Trailer = SignedChunks, ""
-			cfg.Seed = Seed{key: derive("secret", "20260101", "r"), date: docDate, scope: docScope}
+			cfg.Seed = Seed{key: derive("secret", "20260101", "r", "s3"), date: docDate, scope: docScope}
 		}
 		got, _, err := decode(cfg, bytes.NewReader(body))
 		if err != nil {

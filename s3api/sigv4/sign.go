@@ -12,7 +12,7 @@ func Sign(m *Message, accessKey, secret, region, signed string) (http.Header, Se
 	date := first(m.Header, "X-Amz-Date")
 	a := Auth{AccessKey: accessKey, Day: date[:8], Region: region, Scope: date[:8] + "/" + region + "/s3/aws4_request",
 		SignedHeaders: signed, Date: date, Payload: first(m.Header, "X-Amz-Content-Sha256")}
-	seed := Seed{key: derive(secret, a.Day, region), date: date, scope: a.Scope}
+	seed := Seed{key: derive(secret, a.Day, region, "s3"), date: date, scope: a.Scope}
 	buf := appendCanonical(nil, &a, m, "")
 	seed.signature = seed.sign(&buf)
 	m.Header.Set("Authorization", algorithm+" Credential="+accessKey+"/"+a.Scope+", SignedHeaders="+signed+
@@ -60,7 +60,7 @@ func Presign(m *Message, secret, region string) string {
 	date := q.get("X-Amz-Date")
 	a := Auth{Presigned: true, Scope: date[:8] + "/" + region + "/s3/aws4_request", Date: date,
 		SignedHeaders: q.get("X-Amz-SignedHeaders"), Payload: UnsignedPayload}
-	seed := Seed{key: derive(secret, date[:8], region), date: date, scope: a.Scope}
+	seed := Seed{key: derive(secret, date[:8], region, "s3"), date: date, scope: a.Scope}
 	buf := appendCanonical(nil, &a, m, "")
 	sig := seed.sign(&buf)
 	return string(sig[:])

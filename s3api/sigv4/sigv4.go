@@ -92,6 +92,7 @@ type Auth struct {
 	AccessKey     string
 	Day           string // yyyymmdd of the scope
 	Region        string
+	Service       string // of the scope; "" is s3
 	Scope         string // day/region/s3/aws4_request
 	SignedHeaders string // lower-case names joined by ";"
 	Signature     string // 64 hexadecimal digits
@@ -110,7 +111,30 @@ func (a *Auth) PayloadHash() bool { return len(a.Payload) == 64 }
 
 // FromHeader reads an Authorization header. region and service of the scope must be region and "s3".
 func FromHeader(h http.Header, region string) (Auth, error) {
-	var a Auth
+	a, err := fromHeader(h, region, "s3")
+	if err != nil {
+		return a, err
+	}
+	a.Payload = first(h, "X-Amz-Content-Sha256")
+	if a.Payload == "" {
+		return a, refuse(BadPayload, "Missing required header for this request: x-amz-content-sha256")
+	}
+	return a, checkPayload(a.Payload)
+}
+
+// FromHeaderOf reads the Authorization header of a request to another service than S3, whose payload's hash, in hexadecimal,
+// is not in a header.
+func FromHeaderOf(h http.Header, region, service, payload string) (Auth, error) {
+	a, err := fromHeader(h, region, service)
+	a.Payload = payload
+	if sent := first(h, "X-Amz-Content-Sha256"); err == nil && sent != "" && sent != payload {
+		err = refuse(BadPayload, "x-amz-content-sha256 is not the hash of the body")
+	}
+	return a, err
+}
+
+func fromHeader(h http.Header, region, service string) (Auth, error) {
+	a := Auth{Service: service}
 	value := first(h, "Authorization")
 	rest, ok := strings.CutPrefix(value, algorithm)
 	if !ok && strings.HasPrefix(value, "AWS ") && !strings.Contains(value, ":") {
@@ -132,11 +156,7 @@ func FromHeader(h http.Header, region string) (Auth, error) {
 		return a, err
 	}
 	a.Token = first(h, "X-Amz-Security-Token")
-	a.Payload = first(h, "X-Amz-Content-Sha256")
-	if a.Payload == "" {
-		return a, refuse(BadPayload, "Missing required header for this request: x-amz-content-sha256")
-	}
-	return a, checkPayload(a.Payload)
+	return a, nil
 }
 
 func first(h http.Header, canonicalName string) string {
@@ -201,9 +221,16 @@ func (a *Auth) readScope(r Reason) error {
 	return nil
 }
 
+func (a *Auth) service() string {
+	if a.Service == "" {
+		return "s3"
+	}
+	return a.Service
+}
+
 func (a *Auth) checkScope(region string, r Reason) error {
-	if !strings.HasSuffix(a.Scope, "/s3/aws4_request") {
-		return refuse(r, "The credential's scope must end in \"/s3/aws4_request\".")
+	if want := "/" + a.service() + "/aws4_request"; !strings.HasSuffix(a.Scope, want) {
+		return refuse(r, "The credential's scope must end in \""+want+"\".")
 	}
 	if a.Region != region {
 		return refuse(WrongRegion, "the region '"+a.Region+"' is wrong; expecting '"+region+"'")

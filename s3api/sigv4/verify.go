@@ -17,7 +17,7 @@ type Verifier struct {
 	keys    map[keyID]cachedKey
 }
 
-type keyID struct{ accessKey, day, region string }
+type keyID struct{ accessKey, day, region, service string }
 
 type cachedKey struct {
 	secret string
@@ -87,21 +87,21 @@ func mismatch(a *Auth, m *Message) error {
 }
 
 func (v *Verifier) signingKey(a *Auth, secret string) signingKey {
-	id := keyID{a.AccessKey, a.Day, a.Region}
+	id := keyID{a.AccessKey, a.Day, a.Region, a.service()}
 	v.mu.RLock()
 	c, ok := v.keys[id]
 	v.mu.RUnlock()
 	if ok && subtle.ConstantTimeCompare([]byte(c.secret), []byte(secret)) == 1 {
 		return c.key
 	}
-	c = cachedKey{secret: secret, key: derive(secret, a.Day, a.Region)}
+	c = cachedKey{secret: secret, key: derive(secret, a.Day, a.Region, a.service())}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if len(v.keys) >= maxKeys {
 		clear(v.keys)
 	}
 	// The strings are slices of the request's headers: copy them, or the cache keeps whole requests alive.
-	v.keys[keyID{clone(a.AccessKey), clone(a.Day), clone(a.Region)}] = c
+	v.keys[keyID{clone(a.AccessKey), clone(a.Day), clone(a.Region), a.service()}] = c
 	return c.key
 }
 
@@ -138,9 +138,9 @@ func (k *signingKey) hexSum(msg []byte) (out [64]byte) {
 	return out
 }
 
-func derive(secret, day, region string) signingKey {
+func derive(secret, day, region, service string) signingKey {
 	k := newKey([]byte("AWS4" + secret))
-	for _, part := range []string{day, region, "s3", "aws4_request"} {
+	for _, part := range []string{day, region, service, "aws4_request"} {
 		sum := k.sum([]byte(part))
 		k = newKey(sum[:])
 	}
