@@ -62,6 +62,9 @@ type Config struct {
 // Peers reaches other nodes.
 type Peers = replica.Peers
 
+// VotersPath is the part of Handler that only nodes with the meta role may call.
+const VotersPath = replica.VotersPath
+
 // Home is a directory that may carry a voter: Dir/meta.
 type Home = replica.Home
 

@@ -95,6 +95,7 @@ const (
 
 // mount makes what the node serves to others.
 func (s *site) mount(state State, m *meta.Store, node *datanode.Node, settings func() (join.Settings, error)) {
+	s.server.Mount(meta.VotersPath, cairn.RoleMeta, m.Handler())
 	s.server.Mount(metaPath, cairn.AllRoles, m.Handler())
 	s.server.Mount(dataPath, cairn.AllRoles, http.StripPrefix("/data", datanode.NewServer(node)))
 	s.server.Mount(pulsePath, cairn.AllRoles, pulse(node))

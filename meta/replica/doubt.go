@@ -89,7 +89,7 @@ func (g *Group) allStandings(list []standing) []standing {
 	defer cancel()
 	for _, n := range g.others() {
 		var far []standing
-		if reply, err := g.call(ctx, n, "standings", nil); err == nil && json.Unmarshal(reply, &far) == nil {
+		if reply, err := g.call(ctx, n, votersPart+"standings", nil); err == nil && json.Unmarshal(reply, &far) == nil {
 			list = append(list, far...)
 		}
 	}

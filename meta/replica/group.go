@@ -72,7 +72,7 @@ func Open(cfg Config, homes []Home) (*Group, error) {
 		condemned: make(map[uint64]bool)}
 	if !cfg.Node.IsZero() {
 		g.origins, g.guests = make(map[uint64]cairn.NodeID), newGuests()
-		g.links = link.New(link.Config{Peers: cfg.Peers, Path: pathPrefix + "raft", Sign: g.signStream, Logger: cfg.Logger, Lost: g.lost})
+		g.links = link.New(link.Config{Peers: cfg.Peers, Path: VotersPath + "raft", Sign: g.signStream, Logger: cfg.Logger, Lost: g.lost})
 	}
 	g.ticker.Go(g.tick)
 	g.SetHomes(homes)

@@ -276,7 +276,7 @@ type seedBreaker struct {
 }
 
 func (b *seedBreaker) RoundTrip(r *http.Request) (*http.Response, error) {
-	if r.URL.Path == pathPrefix+"seed" && b.left.Add(-1) >= 0 {
+	if r.URL.Path == VotersPath+"seed" && b.left.Add(-1) >= 0 {
 		r.Body = io.NopCloser(io.LimitReader(r.Body, 100_000))
 	}
 	return b.next.RoundTrip(r)

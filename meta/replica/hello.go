@@ -103,11 +103,15 @@ func (g *Group) sayHello(ctx context.Context) {
 }
 
 func (g *Group) helloTo(ctx context.Context, r route) error {
-	body, err := json.Marshal(g.ownHello())
-	if err != nil {
-		return err
+	what, body := "tidings", []byte(nil)
+	if len(g.homesNow()) > 0 {
+		var err error
+		if body, err = json.Marshal(g.ownHello()); err != nil {
+			return err
+		}
+		what = votersPart + "hello"
 	}
-	reply, err := g.callLeader(ctx, r, "hello", body)
+	reply, err := g.callLeader(ctx, r, what, body)
 	if err != nil {
 		g.compass.shun(r.node)
 		return err
@@ -145,6 +149,17 @@ func (g *Group) serveHello(ctx context.Context, from cairn.NodeID, body []byte) 
 	if err := json.Unmarshal(body, h); err != nil {
 		return nil, fmt.Errorf("hello: %w: %w", err, cairn.ErrInvalid)
 	}
+	g.mu.Lock()
+	if g.hellos == nil || len(g.hellos) >= maxHellos {
+		g.hellos = make(hellos)
+	}
+	g.hellos[from] = h
+	g.mu.Unlock()
+	return g.serveTidings(ctx, from, nil)
+}
+
+// serveTidings answers with what the leader knows.
+func (g *Group) serveTidings(ctx context.Context, _ cairn.NodeID, _ []byte) ([]byte, error) {
 	lead, term := g.leaderNow()
 	if lead == nil {
 		return nil, errNotLeader
@@ -152,14 +167,6 @@ func (g *Group) serveHello(ctx context.Context, from cairn.NodeID, body []byte) 
 	if !g.confirm(lead, term) && lead.readIndex(ctx, readPatience) != nil {
 		return nil, errNotLeader
 	}
-	g.mu.Lock()
-	if g.hellos == nil || len(g.hellos) >= maxHellos {
-		g.hellos = make(hellos)
-	}
-	if len(h.Homes) > 0 {
-		g.hellos[from] = h
-	}
-	g.mu.Unlock()
 	td := lead.tell()
 	if td == nil {
 		return nil, errNotLeader

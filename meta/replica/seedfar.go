@@ -117,7 +117,7 @@ func (g *Group) postSeed(ctx context.Context, node cairn.NodeID, body io.Reader,
 	if err != nil {
 		return err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, base+pathPrefix+"seed", body)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, base+VotersPath+"seed", body)
 	if err != nil {
 		return err
 	}

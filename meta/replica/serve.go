@@ -19,8 +19,13 @@ import (
 	pb "go.etcd.io/raft/v3/raftpb"
 )
 
-// pathPrefix is where Handler is mounted.
-const pathPrefix = "/meta/"
+// Paths that Handler serves. What is below VotersPath is between nodes that may carry voters, and has to be refused to others
+// by whoever mounts it; the rest is for all nodes of the cluster.
+const (
+	pathPrefix = "/meta/"
+	VotersPath = pathPrefix + votersPart
+	votersPart = "voters/"
+)
 
 const (
 	// maxServed bounds the requests of other nodes that are served at once.
@@ -39,11 +44,11 @@ func (g *Group) Handler() http.Handler {
 	}
 	calls := map[string]func(ctx context.Context, from cairn.NodeID, body []byte) ([]byte, error){
 		"where": g.serveWhere, "commit": g.serveCommit, "seen": g.serveSeen,
-		"hello": g.serveHello, "bar": g.serveBar, "standings": g.serveStandings,
+		votersPart + "hello": g.serveHello, votersPart + "standings": g.serveStandings, "tidings": g.serveTidings, "bar": g.serveBar,
 		"read": g.serveRead, "walk": g.serveWalk, "unwalk": g.serveUnwalk,
 	}
 	streams := map[string]func(w http.ResponseWriter, r *http.Request, from cairn.NodeID) error{
-		"raft": g.serveRaft, "seed": g.serveSeed,
+		votersPart + "raft": g.serveRaft, votersPart + "seed": g.serveSeed,
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		what := strings.TrimPrefix(r.URL.Path, pathPrefix)
