@@ -119,7 +119,14 @@ func worthCommitting(old, d cairn.Drive) bool {
 // volume is there to take it. A full drive keeps its slots, and so does one whose node is merely suspect, down or drained.
 func slotDamage(now time.Time, after time.Duration, s *snapshot) []cairn.Damage {
 	var found []cairn.Damage
-	for _, v := range s.volumes {
+	sick, some := s.table.marks(func(id cairn.DriveID) bool {
+		d, known := s.drives[id]
+		return known && (d.State > cairn.DriveFull || d.Retired)
+	})
+	if !some {
+		return nil
+	}
+	for v := range s.table.on(sick) {
 		for i, id := range v.Slots {
 			note, ok := s.gone(now, after, v, i)
 			if !ok {
@@ -129,12 +136,6 @@ func slotDamage(now time.Time, after time.Duration, s *snapshot) []cairn.Damage 
 				Drive: id, Found: now, By: "drive", Note: note})
 		}
 	}
-	slices.SortFunc(found, func(a, b cairn.Damage) int {
-		if a.Shard.Volume != b.Shard.Volume {
-			return int(int64(a.Shard.Volume) - int64(b.Shard.Volume))
-		}
-		return int(a.Shard.Slot) - int(b.Shard.Slot)
-	})
 	return found
 }
 
@@ -157,6 +158,5 @@ func (s *snapshot) gone(now time.Time, after time.Duration, v cairn.Volume, slot
 		}
 		note = fmt.Sprintf("drive is %s: %s", d.State, d.Reason)
 	}
-	_, spare := Replace(s.writable, s.drives, v, uint8(slot))
-	return note, spare
+	return note, slices.ContainsFunc(s.writable, func(d cairn.Drive) bool { return !slices.Contains(v.Slots, d.ID) })
 }

@@ -143,7 +143,7 @@ func TestSlotDamage(t *testing.T) {
 			rows = append(rows, drive(4, cairn.DriveOK, 0, false))
 		}
 		v := cairn.Volume{ID: 1, Profile: cairn.Profile{K: 2, M: 1}, Slots: []cairn.DriveID{rows[0].ID, rows[1].ID, rows[2].ID}}
-		found := slotDamage(now, time.Minute, newSnapshot(map[cairn.VolumeID]cairn.Volume{1: v}, overlay(rows, nil, cairn.NodeID{}), nil, cairn.NodeID{}))
+		found := slotDamage(now, time.Minute, newSnapshot(newTable().with([]cairn.Volume{v}), overlay(rows, nil, cairn.NodeID{}), nil, cairn.NodeID{}))
 		want := 0
 		if tt.want {
 			want = 1
@@ -188,7 +188,7 @@ func TestNodeStatesCoverDrives(t *testing.T) {
 		}
 		v := cairn.Volume{ID: 1, Profile: cairn.Profile{K: 2, M: 1}, Slots: []cairn.DriveID{rows[0].ID, rows[1].ID, rows[2].ID}}
 		nodes := []cairn.Node{{ID: away, Name: "n7", State: tt.node, StateSince: now.Add(-time.Hour), Reason: "because"}}
-		s := newSnapshot(map[cairn.VolumeID]cairn.Volume{1: v}, overlay(rows, nil, self), nodes, self)
+		s := newSnapshot(newTable().with([]cairn.Volume{v}), overlay(rows, nil, self), nodes, self)
 		d := s.drives[rows[2].ID]
 		if d.State != tt.want || d.State != tt.drive && !strings.Contains(d.Reason, "n7 is "+tt.node.String()) {
 			t.Errorf("node %s, drive %s: the drive is %s (%s), want %s", tt.node, tt.drive, d.State, d.Reason, tt.want)

@@ -2,7 +2,8 @@ package membership
 
 import (
 	"fmt"
-	"strings"
+	"slices"
+	"strconv"
 
 	"cairn"
 )
@@ -14,8 +15,9 @@ import (
 // Schomaker, "Weighted Distributed Hash Tables", 2005) each drive draws -ln(u)/weight, and of the few smallest draws
 // the drive that is least full wins (Mitzenmacher, "The Power of Two Choices", 2001), which keeps drives of all sizes equally full.
 type Placer struct {
-	sites   []site
-	domains int // how many there are, of all levels
+	drives []cairn.Drive
+	sites  []site // of drives
+	names  *domainNames
 }
 
 // site is a drive as placement sees it.
@@ -29,13 +31,11 @@ type site struct {
 // NewPlacer prepares drives to be chosen from. load is the number of volumes on a drive that take writes now; a drive that
 // is not in it has none.
 func NewPlacer(drives []cairn.Drive, load map[cairn.DriveID]int) *Placer {
-	p := &Placer{sites: make([]site, len(drives))}
-	names := newDomainNames()
+	p := &Placer{drives: drives, sites: make([]site, len(drives)), names: newDomainNames()}
 	for i, d := range drives {
-		p.sites[i] = site{id: d.ID, domains: names.of(d), full: fullness(d),
+		p.sites[i] = site{id: d.ID, domains: p.names.of(d), full: fullness(d),
 			weight: float64(max(d.FreeBytes, 1)) / float64(1+load[d.ID])}
 	}
-	p.domains = len(names.numbers)
 	return p
 }
 
@@ -56,17 +56,26 @@ func newDomainNames() *domainNames { return &domainNames{numbers: map[string]int
 
 func (n *domainNames) of(d cairn.Drive) []int32 {
 	out := make([]int32, len(d.Domains))
-	var path strings.Builder
-	for level, name := range d.Domains {
-		fmt.Fprintf(&path, "%d:%s/", len(name), name) // the length keeps "a/b" + "c" apart from "a" + "b/c"
-		number, ok := n.numbers[path.String()]
+	for level, path := range domainPaths(d) {
+		number, ok := n.numbers[path]
 		if !ok {
 			number = int32(len(n.numbers))
-			n.numbers[path.String()] = number
+			n.numbers[path] = number
 		}
 		out[level] = number
 	}
 	return out
+}
+
+// domainPaths names a drive's domains, each with those around it.
+func domainPaths(d cairn.Drive) []string {
+	paths := make([]string, len(d.Domains))
+	path := ""
+	for level, name := range d.Domains {
+		path += strconv.Itoa(len(name)) + ":" + name + "/" // the length keeps "a/b" + "c" apart from "a" + "b/c"
+		paths[level] = path
+	}
+	return paths
 }
 
 // Place returns drives for n slots, in the order of the slots. The same input, seed included, gives the same answer.
@@ -80,7 +89,7 @@ func (p *Placer) Place(n int, seed uint64) ([]cairn.DriveID, error) {
 	for i := range p.sites {
 		draws[i] = drawFor(p.sites[i].id, p.sites[i].weight, seed)
 	}
-	crowds := make([]int32, p.domains) // slots chosen in each domain
+	crowds := make([]int32, len(p.names.numbers)) // slots chosen in each domain
 	taken := make([]bool, len(p.sites))
 	ids := make([]cairn.DriveID, 0, n)
 	for range n {
@@ -92,6 +101,47 @@ func (p *Placer) Place(n int, seed uint64) ([]cairn.DriveID, error) {
 		ids = append(ids, p.sites[at].id)
 	}
 	return ids, nil
+}
+
+// Replace chooses another home for one slot of a volume; see the function Replace.
+func (p *Placer) Replace(known map[cairn.DriveID]cairn.Drive, v cairn.Volume, slot uint8) (cairn.DriveID, bool) {
+	crowds := make([]int32, len(p.names.numbers)) // other slots in each domain
+	for i, id := range v.Slots {
+		if d, ok := known[id]; ok && i != int(slot) {
+			for _, path := range domainPaths(d) {
+				if number, ok := p.names.numbers[path]; ok {
+					crowds[number]++
+				}
+			}
+		}
+	}
+	old, knowOld := known[v.Slots[slot]]
+	// The seed is fixed, so that a move that starts again goes to the same drive.
+	seed := uint64(v.ID)<<8 | uint64(slot)
+	at, least := -1, 0.0
+	for i := range p.drives {
+		d := &p.drives[i]
+		if slices.Contains(v.Slots, d.ID) {
+			continue
+		}
+		if knowOld && old.Path != "" && d.Path == old.Path && d.Node == old.Node {
+			return d.ID, true
+		}
+		c := -1
+		if at >= 0 {
+			c = compareCrowds(crowds, p.sites[i].domains, p.sites[at].domains)
+		}
+		if c > 0 {
+			continue
+		}
+		if lot := drawFor(d.ID, float64(max(d.FreeBytes, 1)), seed); c < 0 || lot < least {
+			at, least = i, lot
+		}
+	}
+	if at < 0 {
+		return cairn.DriveID{}, false
+	}
+	return p.drives[at].ID, true
 }
 
 // choices is how many of the smallest draws compete; with four, 100 drives stay within 5% of each other where two give 10%.

@@ -45,7 +45,7 @@ func (s *boardSite) fill() float64 { return float64(s.used) / float64(s.total) }
 
 // counts tells whether the drive is one of those that should be equally full; one that is sick or drained has other worries.
 func (s *boardSite) counts() bool {
-	return s.total > 0 && s.drive.State <= cairn.DriveFull && !s.drive.Retired
+	return s.total > 0 && s.drive.State <= cairn.DriveFull && !s.drive.Retired && !s.drive.Draining
 }
 
 // room tells whether a slot of so many bytes fits.
@@ -57,7 +57,7 @@ func newBoard(drives []cairn.Drive, leaving map[cairn.DriveID]bool) *board {
 	for _, d := range drives {
 		b.index[d.ID] = int32(len(b.sites))
 		b.sites = append(b.sites, boardSite{drive: d, domains: names.of(d), used: d.TotalBytes - d.FreeBytes, total: d.TotalBytes,
-			target: d.State.Writable() && !d.Retired && d.TotalBytes > 0 && !leaving[d.ID]})
+			target: d.State.Writable() && !d.Retired && !d.Draining && d.TotalBytes > 0 && !leaving[d.ID]})
 	}
 	return b
 }

@@ -23,6 +23,11 @@ type VolumeRows interface {
 	Volume(ctx context.Context, id cairn.VolumeID) (cairn.Volume, error)    // ErrNotFound
 	// Volumes returns up to max volumes with IDs above after, in order.
 	Volumes(ctx context.Context, after cairn.VolumeID, max int) ([]cairn.Volume, error)
+	// MapEpoch counts the changes of volumes, drives and nodes.
+	MapEpoch(ctx context.Context) (cairn.Epoch, error)
+	// ChangedVolumes returns up to max volumes that changed after an epoch of the map, in the order of their last change, and
+	// the epoch that is reached with them.
+	ChangedVolumes(ctx context.Context, since cairn.Epoch, max int) ([]cairn.Volume, cairn.Epoch, error)
 	SealVolume(ctx context.Context, id cairn.VolumeID) error
 	// VolumeStats returns the number of blobs in a volume and the sum of their lengths in bytes.
 	VolumeStats(ctx context.Context, id cairn.VolumeID) (blobs, bytes int64, err error)

@@ -4,13 +4,14 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"sync"
 
 	"cairn"
 )
 
 // snapshot is all that the hot calls read. It is immutable.
 type snapshot struct {
-	volumes  map[cairn.VolumeID]cairn.Volume
+	table    *table
 	drives   map[cairn.DriveID]cairn.Drive
 	nodes    []cairn.Node             // ordered by ID
 	out      map[cairn.DriveID]string // drives that are gone with their node, which is out, and why
@@ -18,6 +19,7 @@ type snapshot struct {
 	writable []cairn.Drive            // ordered by ID
 	load     map[cairn.DriveID]int    // slots of open volumes on each drive
 	shelves  map[cairn.Profile]*shelf
+	placer   func() *Placer // of the writable drives, made when it is first needed
 }
 
 // shelf holds the open volumes of one profile by what can be written to them now, ordered by ID.
@@ -36,9 +38,9 @@ func (s *snapshot) shelf(p cairn.Profile) *shelf {
 	return emptyShelf
 }
 
-func newSnapshot(volumes map[cairn.VolumeID]cairn.Volume, drives map[cairn.DriveID]cairn.Drive, nodes []cairn.Node,
+func newSnapshot(volumes *table, drives map[cairn.DriveID]cairn.Drive, nodes []cairn.Node,
 	self cairn.NodeID) *snapshot {
-	s := &snapshot{volumes: volumes, drives: drives, nodes: nodes, load: map[cairn.DriveID]int{},
+	s := &snapshot{table: volumes, drives: drives, nodes: nodes, load: map[cairn.DriveID]int{},
 		shelves: map[cairn.Profile]*shelf{}}
 	s.away, s.out = overlayNodes(drives, nodes, self)
 	for _, d := range s.drives {
@@ -47,10 +49,7 @@ func newSnapshot(volumes map[cairn.VolumeID]cairn.Volume, drives map[cairn.Drive
 		}
 	}
 	slices.SortFunc(s.writable, func(a, b cairn.Drive) int { return slices.Compare(a.ID[:], b.ID[:]) })
-	for _, v := range volumes {
-		if v.State != cairn.VolumeOpen {
-			continue
-		}
+	for _, v := range volumes.open {
 		sh, ok := s.shelves[v.Profile]
 		if !ok {
 			sh = &shelf{}
@@ -67,6 +66,7 @@ func newSnapshot(volumes map[cairn.VolumeID]cairn.Volume, drives map[cairn.Drive
 			sh.partial = append(sh.partial, v)
 		}
 	}
+	s.placer = sync.OnceValue(func() *Placer { return NewPlacer(s.writable, s.load) })
 	for _, sh := range s.shelves {
 		byID := func(a, b cairn.Volume) int { return int(int64(a.ID) - int64(b.ID)) }
 		slices.SortFunc(sh.whole, byID)

@@ -155,10 +155,7 @@ func (w *Steward) sealVolumes(ctx context.Context) error {
 		return nil
 	}
 	w.sealed = time.Now()
-	for _, vol := range w.cfg.View.now.Load().volumes {
-		if vol.State != cairn.VolumeOpen {
-			continue
-		}
+	for _, vol := range w.cfg.View.now.Load().table.open {
 		blobs, bytes, err := w.cfg.Meta.VolumeStats(ctx, vol.ID)
 		if err != nil {
 			return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
@@ -91,7 +92,9 @@ type View struct {
 	making chan struct{}
 
 	mu      sync.Mutex // guards what a new snapshot is made of
-	volumes map[cairn.VolumeID]cairn.Volume
+	volumes *table
+	epoch   cairn.Epoch // of the cluster map that volumes, rows and nodes have reached
+	loaded  bool        // all volumes were read once
 	rows    []cairn.Drive
 	nodes   []cairn.Node
 	live    []cairn.DriveStatus
@@ -104,9 +107,9 @@ func New(cfg Config) (*View, error) {
 	if err := cfg.setDefaults(); err != nil {
 		return nil, err
 	}
-	v := &View{cfg: cfg, making: make(chan struct{}, 1), volumes: map[cairn.VolumeID]cairn.Volume{},
+	v := &View{cfg: cfg, making: make(chan struct{}, 1), volumes: newTable(),
 		wanted: map[cairn.Profile]bool{}}
-	v.now.Store(&snapshot{})
+	v.now.Store(newSnapshot(newTable(), map[cairn.DriveID]cairn.Drive{}, nil, cfg.NodeID))
 	v.Poll()
 	return v, nil
 }
@@ -135,8 +138,34 @@ func (v *View) Run(ctx context.Context) error {
 	})
 }
 
-// Refresh reads the committed volumes and drives, and what the node measures now.
+// Refresh reads what changed of the committed volumes, drives and nodes since the last time, all of it the first time, and
+// what the node measures now.
 func (v *View) Refresh(ctx context.Context) error {
+	v.mu.Lock()
+	since, loaded := v.epoch, v.loaded
+	v.mu.Unlock()
+	at, err := v.cfg.Meta.MapEpoch(ctx)
+	if err != nil {
+		return err
+	}
+	if loaded && at == since {
+		v.Poll()
+		return nil
+	}
+	read := v.changes(since)
+	if !loaded {
+		read = v.everything()
+	}
+	for {
+		page, more, err := read(ctx)
+		if err != nil {
+			return err
+		}
+		v.take(page)
+		if !more {
+			break
+		}
+	}
 	nodes, err := v.cfg.Meta.Nodes(ctx)
 	if err != nil {
 		return err
@@ -145,41 +174,51 @@ func (v *View) Refresh(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	volumes := map[cairn.VolumeID]cairn.Volume{}
-	for after := cairn.VolumeID(0); ; {
-		page, err := v.cfg.Meta.Volumes(ctx, after, volumePage)
-		if err != nil {
-			return err
-		}
-		for _, vol := range page {
-			volumes[vol.ID] = vol
-			after = vol.ID
-		}
-		if len(page) < volumePage {
-			break
-		}
-	}
 	live := v.cfg.Node.Statuses()
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	for id, vol := range volumes {
-		// A concurrent fresh read may have seen a later epoch than this scan did.
-		if have, ok := v.volumes[id]; ok && have.Epoch > vol.Epoch {
-			volumes[id] = have
-		}
+	if v.loaded && v.epoch > at {
+		return nil // another Refresh has seen more
 	}
-	for id, vol := range v.volumes { // created while the scan ran; volumes are never removed
-		if _, ok := volumes[id]; !ok {
-			volumes[id] = vol
-		}
-	}
-	v.volumes, v.rows, v.nodes, v.live = volumes, rows, nodes, live
+	// What was read may be newer than at: it is then read once more.
+	v.epoch, v.loaded, v.rows, v.nodes, v.live = at, true, rows, nodes, live
 	v.publishLocked()
 	return nil
 }
 
+// everything returns a function that reads all volumes, a page with every call.
+func (v *View) everything() func(context.Context) (page []cairn.Volume, more bool, err error) {
+	after := cairn.VolumeID(0)
+	return func(ctx context.Context) ([]cairn.Volume, bool, error) {
+		page, err := v.cfg.Meta.Volumes(ctx, after, volumePage)
+		if len(page) > 0 {
+			after = page[len(page)-1].ID
+		}
+		return page, len(page) == volumePage, err
+	}
+}
+
+// changes returns a function that reads the volumes that changed, a page with every call.
+func (v *View) changes(since cairn.Epoch) func(context.Context) (page []cairn.Volume, more bool, err error) {
+	return func(ctx context.Context) ([]cairn.Volume, bool, error) {
+		page, at, err := v.cfg.Meta.ChangedVolumes(ctx, since, volumePage)
+		since = at
+		return page, len(page) == volumePage, err
+	}
+}
+
+// take brings rows into the cache; they are seen with the next snapshot.
+func (v *View) take(rows []cairn.Volume) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.volumes = v.volumes.with(rows)
+}
+
 // Poll takes in what the node measures now, from memory.
 func (v *View) Poll() {
+	if _, none := v.cfg.Node.(driveless); none {
+		return
+	}
 	live := v.cfg.Node.Statuses()
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -194,7 +233,7 @@ func (v *View) publishLocked() {
 // Volume returns the row of a volume. With fresh set it is read from Meta; otherwise it may come from the cache.
 func (v *View) Volume(ctx context.Context, id cairn.VolumeID, fresh bool) (cairn.Volume, error) {
 	if !fresh {
-		if vol, ok := v.now.Load().volumes[id]; ok {
+		if vol, ok := v.now.Load().table.get(id); ok {
 			return vol, nil
 		}
 	}
@@ -210,13 +249,11 @@ func (v *View) Volume(ctx context.Context, id cairn.VolumeID, fresh bool) (cairn
 func (v *View) keep(vol cairn.Volume) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if have, ok := v.volumes[vol.ID]; ok && (have.Epoch > vol.Epoch || have.Epoch == vol.Epoch && have.State == vol.State) {
+	have, ok := v.volumes.get(vol.ID)
+	if ok && (have.Epoch > vol.Epoch || have.Epoch == vol.Epoch && have.State >= vol.State) {
 		return
 	}
-	// The map is shared with published snapshots, which are immutable.
-	volumes := maps.Clone(v.volumes)
-	volumes[vol.ID] = vol
-	v.volumes = volumes
+	v.volumes = v.volumes.with([]cairn.Volume{vol})
 	v.publishLocked()
 }
 
@@ -251,28 +288,31 @@ func (v *View) Nodes() []cairn.Node { return slices.Clone(v.now.Load().nodes) }
 // Holds tells whether a volume has a slot on one of a node's drives.
 func (v *View) Holds(node cairn.NodeID) bool {
 	s := v.now.Load()
-	for _, vol := range s.volumes {
-		for _, id := range vol.Slots {
-			if s.drives[id].Node == node {
-				return true
-			}
-		}
+	on, some := s.table.marks(func(id cairn.DriveID) bool { return s.drives[id].Node == node })
+	if !some {
+		return false
+	}
+	for range s.table.on(on) {
+		return true
 	}
 	return false
 }
+
+// Volumes walks the cached volumes in the order of their IDs, as they were when it was called.
+func (v *View) Volumes() iter.Seq[cairn.Volume] { return v.now.Load().table.all() }
 
 // Replace chooses another drive for a slot of a volume; see the function Replace. It reports false if no writable drive
 // outside the volume exists.
 func (v *View) Replace(vol cairn.Volume, slot uint8) (cairn.DriveID, bool) {
 	s := v.now.Load()
-	return Replace(s.writable, s.drives, vol, slot)
+	return s.placer().Replace(s.drives, vol, slot)
 }
 
 // create makes up to n volumes of a profile on writable drives and takes them into the cache.
 func (v *View) create(ctx context.Context, p cairn.Profile, n int) error {
 	for range n {
 		s := v.now.Load()
-		slots, err := NewPlacer(s.writable, s.load).Place(p.Width(), rand.Uint64())
+		slots, err := s.placer().Place(p.Width(), rand.Uint64())
 		if err != nil {
 			return err
 		}

@@ -153,6 +153,7 @@ func (t *txn) volume(id cairn.VolumeID) (cairn.Volume, error) {
 const (
 	counterBucket    = "bucket"    // the last bucket ID given out
 	counterVolume    = "volume"    // the last volume ID given out
+	counterMap       = "map"       // the epoch of the cluster map
 	counterBlob      = "blob"      // the first blob ID that no lease holds
 	counterWatermark = "watermark" // the smallest blob ID that may still be referenced for the first time
 )

@@ -30,7 +30,8 @@ func (s *Store) PutDrives(ctx context.Context, drives []cairn.Drive) error {
 			}
 			t.batch.Put(key, encodeDrive(&d))
 		}
-		return nil
+		_, err := t.mapChanged()
+		return err
 	})
 	return fail("meta.put drives", "", err)
 }
@@ -51,7 +52,8 @@ func (s *Store) SetDraining(ctx context.Context, id cairn.DriveID, draining bool
 		}
 		d.Draining = draining
 		t.batch.Put(driveKey(id), encodeDrive(&d))
-		return nil
+		_, err = t.mapChanged()
+		return err
 	})
 	return fail("meta.set draining", id.String(), err)
 }

@@ -23,6 +23,8 @@ const (
 	famBlob     = 'd' // volume, blob → reference row
 	famGarbage  = 'g' // volume, blob → outbox row
 	famVolume   = 'V' // volume → volume
+	famChange   = 'w' // epoch of the cluster map → volume that changed with it, and not since
+	famChanged  = 'W' // volume → epoch of the cluster map at its last change
 	famVolStats = 'S' // volume → counters
 	famDrive    = 'D' // drive → drive
 	famNode     = 'N' // node → node

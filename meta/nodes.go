@@ -98,7 +98,8 @@ func (t *txn) putNode(n cairn.Node) (cairn.Node, error) {
 		n.History = n.History[max(0, len(n.History)-cairn.MaxNodeHistory):]
 	}
 	t.batch.Put(nodeKey(n.ID), encodeNode(&n))
-	return n, nil
+	_, err = t.mapChanged()
+	return n, err
 }
 
 // moveNodeName takes the new row's name, and lets go of the old one's.

@@ -26,8 +26,7 @@ func (s *Store) CreateVolume(ctx context.Context, v cairn.Volume) (cairn.Volume,
 		}
 		v.ID, v.Epoch = cairn.VolumeID(id+1), 1
 		t.setCounter(counterVolume, id+1)
-		t.batch.Put(key1(famVolume, uint64(v.ID)), encodeVolume(&v))
-		return nil
+		return t.putVolume(&v)
 	})
 	return v, fail(op, v.ID.String(), err)
 }
@@ -75,8 +74,7 @@ func (s *Store) SealVolume(ctx context.Context, id cairn.VolumeID) error {
 			return err
 		}
 		v.State = cairn.VolumeSealed
-		t.batch.Put(key1(famVolume, uint64(id)), encodeVolume(&v))
-		return nil
+		return t.putVolume(&v)
 	})
 	return fail("meta.seal volume", id.String(), err)
 }
@@ -97,8 +95,7 @@ func (s *Store) SwapSlot(ctx context.Context, r SwapSlot) (v cairn.Volume, err e
 		}
 		v.Slots[r.Slot] = r.New
 		v.Epoch++
-		t.batch.Put(key1(famVolume, uint64(v.ID)), encodeVolume(&v))
-		return nil
+		return t.putVolume(&v)
 	})
 	return v, fail("meta.swap slot", fmt.Sprintf("%s.%d", r.Volume, r.Slot), err)
 }

@@ -27,6 +27,8 @@ type Meta struct {
 	damage  map[cairn.ShardID]cairn.Damage
 	configs map[string][]byte
 	nodes   map[cairn.NodeID]cairn.Node
+	changed map[cairn.VolumeID]cairn.Epoch // epoch of the map at a volume's last change
+	epoch   cairn.Epoch
 	leases  []lease
 	nextID  cairn.BlobID
 	mark    cairn.BlobID
@@ -54,6 +56,7 @@ func (m *Meta) begin(ctx context.Context, op string) error {
 		m.damage = map[cairn.ShardID]cairn.Damage{}
 		m.configs = map[string][]byte{}
 		m.nodes = map[cairn.NodeID]cairn.Node{}
+		m.changed = map[cairn.VolumeID]cairn.Epoch{}
 		m.nextID, m.mark = 1, 1
 	}
 	return nil
@@ -66,8 +69,41 @@ func (m *Meta) CreateVolume(ctx context.Context, v cairn.Volume) (cairn.Volume, 
 	}
 	defer m.mu.Unlock()
 	v.ID, v.Epoch, v.Slots = cairn.VolumeID(len(m.volumes)+1), 1, slices.Clone(v.Slots)
-	m.volumes[v.ID] = v
+	m.put(v)
 	return v, nil
+}
+
+func (m *Meta) put(v cairn.Volume) {
+	m.epoch++
+	m.volumes[v.ID], m.changed[v.ID] = v, m.epoch
+}
+
+// MapEpoch counts changes.
+func (m *Meta) MapEpoch(ctx context.Context) (cairn.Epoch, error) {
+	if err := m.begin(ctx, "MapEpoch"); err != nil {
+		return 0, err
+	}
+	defer m.mu.Unlock()
+	return m.epoch, nil
+}
+
+// ChangedVolumes returns a page of what changed.
+func (m *Meta) ChangedVolumes(ctx context.Context, since cairn.Epoch, max int) ([]cairn.Volume, cairn.Epoch, error) {
+	if err := m.begin(ctx, "ChangedVolumes"); err != nil {
+		return nil, 0, err
+	}
+	defer m.mu.Unlock()
+	var page []cairn.Volume
+	for id, at := range m.changed {
+		if at > since {
+			page = append(page, m.volumes[id])
+		}
+	}
+	slices.SortFunc(page, func(a, b cairn.Volume) int { return cmp.Compare(m.changed[a.ID], m.changed[b.ID]) })
+	if len(page) < max {
+		return page, m.epoch, nil
+	}
+	return page[:max], m.changed[page[max-1].ID], nil
 }
 
 // Volume returns a row.
@@ -106,7 +142,7 @@ func (m *Meta) SealVolume(ctx context.Context, id cairn.VolumeID) error {
 	defer m.mu.Unlock()
 	v := m.volumes[id]
 	v.State = cairn.VolumeSealed
-	m.volumes[id] = v
+	m.put(v)
 	return nil
 }
 
@@ -123,7 +159,7 @@ func (m *Meta) SwapSlot(ctx context.Context, r cairn.SwapSlot) (cairn.Volume, er
 	v.Slots = slices.Clone(v.Slots)
 	v.Slots[r.Slot] = r.New
 	v.Epoch++
-	m.volumes[v.ID] = v
+	m.put(v)
 	return v, nil
 }
 
@@ -158,6 +194,7 @@ func (m *Meta) PutDrives(ctx context.Context, ds []cairn.Drive) error {
 	for _, d := range ds {
 		d.Draining = m.drives[d.ID].Draining // SetDraining's alone
 		m.drives[d.ID] = d
+		m.epoch++
 	}
 	return nil
 }
@@ -361,6 +398,7 @@ func (m *Meta) PutNode(ctx context.Context, n cairn.Node) (cairn.Node, error) {
 		n.History = n.History[max(0, len(n.History)-cairn.MaxNodeHistory):]
 	}
 	n.Epoch++
+	m.epoch++
 	m.nodes[n.ID] = n
 	return n, nil
 }
@@ -376,6 +414,7 @@ func (m *Meta) SetDraining(ctx context.Context, id cairn.DriveID, draining bool)
 		return &cairn.Error{Op: "membershiptest.SetDraining", Subject: id.String(), Err: cairn.ErrNotFound}
 	}
 	d.Draining = draining
+	m.epoch++
 	m.drives[id] = d
 	return nil
 }
