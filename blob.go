@@ -3,6 +3,7 @@ package cairn
 import (
 	"context"
 	"io"
+	"sync/atomic"
 )
 
 // BlobPut is a request to store bytes as blobs.
@@ -44,3 +45,18 @@ func Background(ctx context.Context) context.Context {
 
 // IsBackground tells whether ctx was marked by Background.
 func IsBackground(ctx context.Context) bool { return ctx.Value(backgroundKey{}) != nil }
+
+type waitsKey struct{}
+
+// NoteWaits returns a context under which reads of shards set waited when their bytes were not in memory. How long a read
+// took does not tell: on a busy machine it mostly waited for a core.
+func NoteWaits(ctx context.Context, waited *atomic.Bool) context.Context {
+	return context.WithValue(ctx, waitsKey{}, waited)
+}
+
+// Waited is called by whoever reads a shard's bytes from a disk or another node.
+func Waited(ctx context.Context) {
+	if waited, ok := ctx.Value(waitsKey{}).(*atomic.Bool); ok {
+		waited.Store(true)
+	}
+}

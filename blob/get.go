@@ -70,6 +70,7 @@ type slotState struct {
 	drive  cairn.DriveID
 	stat   *driveStat
 	health slotHealth
+	away   bool  // the drive was known to answer no reads when the call began
 	err    error // of a slot that is bad
 }
 
@@ -108,7 +109,8 @@ func (s *Store) openBlobIn(ctx context.Context, ref cairn.BlobRef, vol *cairn.Vo
 
 func (s *Store) slotOn(drive cairn.DriveID) slotState {
 	st := slotState{drive: drive, stat: s.drives.get(drive)}
-	if !s.cfg.Volumes.DriveState(drive).Readable() || s.drives.shun(st.stat) {
+	st.away = !s.cfg.Volumes.DriveState(drive).Readable()
+	if st.away || s.drives.shun(st.stat) {
 		st.health = slotAvoid
 	}
 	return st

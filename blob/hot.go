@@ -1,21 +1,20 @@
 package blob
 
 import (
+	"context"
 	"errors"
 	"io"
 	"sync/atomic"
 	"time"
 
+	"cairn"
 	"cairn/erasure"
 )
 
 const (
 	// hotBytes is how much is read and written at a time: it stays in a core's cache between the two.
 	hotBytes = 256 << 10
-	// A read of n bytes is cold if it takes longer than coldBase and n at coldRate: the bytes came from a disk.
-	coldBase = 150 * time.Microsecond
-	coldRate = 4 // bytes per nanosecond
-	// coldReads is how many cold reads make it worth to fetch ahead.
+	// coldReads is how many reads that had to wait, for a disk or another node, make it worth to fetch ahead.
 	coldReads = 2
 )
 
@@ -28,7 +27,9 @@ type hotRun struct {
 	end     int64
 	buf     *strip
 	units   []*strip // of a stripe that is decoded, by slot
-	strikes int      // cold reads so far
+	strikes int      // reads that had to wait so far
+	ctx     context.Context
+	waited  atomic.Bool // set by the read under way (cairn.NoteWaits)
 	slot    atomic.Int32
 	// busy is 0, or the time since when a read is under way, or taken.
 	busy atomic.Int64
@@ -55,6 +56,7 @@ func (r *blobReader) hot(pos, end int64, w io.Writer) (int64, error) {
 		}
 	}
 	h := &hotRun{r: r, w: w, pos: pos, end: end, buf: r.s.pool.get(size, r.s.reads), done: make(chan error, 1)}
+	h.ctx = cairn.NoteWaits(r.ctx, &h.waited)
 	r.s.late.Add(1)
 	go func() {
 		defer r.s.late.Done()
@@ -111,7 +113,8 @@ func (h *hotRun) read(slot int, p []byte, off int64) error {
 	start := r.s.drives.now()
 	h.slot.Store(int32(slot))
 	h.busy.Store(start)
-	err := r.s.shards.ReadAt(r.ctx, st.drive, r.shard(slot), p, off)
+	h.waited.Store(false)
+	err := r.s.shards.ReadAt(h.ctx, st.drive, r.shard(slot), p, off)
 	if !h.busy.CompareAndSwap(start, 0) {
 		r.s.drives.cameBack(st.stat, time.Duration(r.s.drives.now()-start))
 		return errLeave // taken over: nobody listens
@@ -123,37 +126,41 @@ func (h *hotRun) read(slot int, p []byte, off int64) error {
 		}
 		return errAgain
 	}
-	took := time.Duration(r.s.drives.now() - start)
-	r.learn(st.stat, took)
-	if took > coldBase+time.Duration(len(p)/coldRate) {
+	r.learn(st.stat, time.Duration(r.s.drives.now()-start))
+	if h.waited.Load() {
 		h.strikes++
 	}
 	return nil
 }
 
 // decode copies the rest of a stripe of which some unit cannot be read: k others are read one after the other into
-// buffers that the next stripe uses again, so that they stay in the cache.
+// buffers that the next stripe uses again, so that they stay in the cache. What lies before the gap is written at once.
 func (h *hotRun) decode() error {
 	r := h.r
 	row := r.plan(h.pos, h.end)
-	r.mu.Lock()
-	good, _ := row.candidates()
-	r.mu.Unlock()
-	from := order(good, row.want)
+	from := row.sources()
 	if len(from) < r.g.K {
 		return errLeave
 	}
 	units, marks := make([][]byte, r.g.Width()), make([]bool, r.g.Width())
+	rest := row.out
 	for _, slot := range from[:r.g.K] {
 		if !h.unit(slot, row.n) {
 			return errLeave
 		}
-		units[slot] = h.units[slot].b[:row.n]
-		if err := h.read(slot, units[slot], row.lo); err != nil {
+		p := h.units[slot].b[:row.n]
+		if err := h.read(slot, p, row.lo); err != nil {
 			return err
 		}
+		units[slot] = p
+		if len(rest) > 0 && slot == rest[0].slot {
+			if err := h.write(rest[:1], units); err != nil {
+				return err
+			}
+			rest = rest[1:]
+		}
 	}
-	for _, p := range row.out {
+	for _, p := range rest {
 		if len(units[p.slot]) == 0 {
 			if !h.unit(p.slot, row.n) {
 				return errLeave
@@ -164,7 +171,27 @@ func (h *hotRun) decode() error {
 	if err := r.reconstruct(units, marks); err != nil {
 		return err
 	}
-	for _, p := range row.out {
+	return h.write(rest, units)
+}
+
+// sources lists the slots to decode from, best first: the good ones, then those that were slow a moment ago. With as many
+// drives lost as may be, there is no other choice, and the slowness of a busy machine says little about a drive.
+func (row *row) sources() []int {
+	r := row.r
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	good, avoid := row.candidates()
+	for i := range r.slots {
+		if r.slots[i].away {
+			avoid &^= 1 << i
+		}
+	}
+	return append(order(good, row.want), order(avoid, row.want)...)
+}
+
+// write writes pieces of a decoded stripe.
+func (h *hotRun) write(pieces []piecePlace, units [][]byte) error {
+	for _, p := range pieces {
 		if _, err := h.w.Write(units[p.slot][p.lo:p.hi]); err != nil {
 			return err
 		}

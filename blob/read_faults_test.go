@@ -332,7 +332,7 @@ func TestGetsShareMemory(t *testing.T) {
 	}
 }
 
-// The hot path's allocations do not grow with the size. In fake time no read is cold, however busy the machine.
+// The hot path's allocations do not grow with the size. No read here waits for a disk.
 func TestGetAllocations(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, p42)

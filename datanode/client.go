@@ -371,6 +371,7 @@ func (c *Client) readAt(ctx context.Context, drive cairn.DriveID, id cairn.Shard
 		return err
 	}
 	defer c.endTurn()
+	cairn.Waited(ctx)
 	r, err := c.call(ctx, http.MethodGet, drive, shardPath("shards", id), nil,
 		map[string]string{"Range": fmt.Sprintf("bytes=%d-%d", off, off+int64(len(p))-1)})
 	if err != nil {

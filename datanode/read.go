@@ -206,6 +206,7 @@ func (s *store) readDirect(ctx context.Context, g *segment, p []byte, at int64) 
 // coldRead reads through a buffer of its own, on a goroutine of its own, so that a caller who gives up, or a disk that
 // hangs, leaves nobody writing to p.
 func (s *store) coldRead(ctx context.Context, g *segment, f vfs.File, p []byte, at int64) error {
+	cairn.Waited(ctx)
 	w, err := s.limits.acquire(ctx)
 	if err != nil {
 		return err
