@@ -46,6 +46,7 @@ type Cluster interface {
 type Config struct {
 	Cluster   Cluster
 	Topology  Topology
+	Jobs      Jobs // nil: there are no jobs
 	Metrics   *Metrics
 	AccessKey string // of the root identity
 	SecretKey string
@@ -92,6 +93,9 @@ func New(cfg Config) (*Server, error) {
 		s.identityRoutes(api)
 	}
 	s.clusterRoutes(api)
+	if cfg.Jobs != nil {
+		s.jobRoutes(api)
+	}
 	return s, nil
 }
 
@@ -191,7 +195,7 @@ func statusOf(err error) int {
 	switch {
 	case errors.Is(err, cairn.ErrNotFound):
 		return http.StatusNotFound
-	case errors.Is(err, cairn.ErrExists), errors.Is(err, cairn.ErrNotEmpty):
+	case errors.Is(err, cairn.ErrExists), errors.Is(err, cairn.ErrNotEmpty), errors.Is(err, cairn.ErrPrecondition):
 		return http.StatusConflict
 	case errors.Is(err, cairn.ErrInvalid):
 		return http.StatusBadRequest

@@ -70,6 +70,11 @@ var (
 	descQueued     = desc("cairn_repair_queue_count", "Damage rows that wait for repair.")
 	descRepaired   = desc("cairn_repair_done_bytes", "Bytes rebuilt in the current run.")
 	descRepairRate = desc("cairn_repair_rate_bytes_per_second", "Moving average of the rebuilding rate.")
+	descJobDone    = desc("cairn_jobs_done_bytes", "Bytes that a job has done.", "job", "kind", "subject")
+	descJobTotal   = desc("cairn_jobs_total_bytes", "Bytes that a job has to do in all.", "job", "kind", "subject")
+	descJobRate    = desc("cairn_jobs_rate_bytes_per_second", "How fast a job goes on.", "job", "kind", "subject")
+	descJobETA     = desc("cairn_jobs_eta_seconds", "When a job is expected to end, from now; 0 if that is not known.", "job", "kind", "subject")
+	descJobState   = desc("cairn_jobs_state", "1 for the state that a job is in.", "job", "kind", "subject", "state")
 	descScrubbed   = desc("cairn_scrub_done_bytes", "Bytes checked in the current pass.")
 	descScrubTotal = desc("cairn_scrub_total_bytes", "Bytes that the current pass has to check.")
 	descFindings   = desc("cairn_scrub_findings_total", "Damage that scrub has reported.")
@@ -112,6 +117,14 @@ func (c *statusCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(descQueued, float64(st.Repair.Queued))
 	gauge(descRepaired, float64(st.Repair.DoneBytes))
 	gauge(descRepairRate, st.Repair.RateBytesPerSec)
+	for _, j := range st.Jobs {
+		labels := []string{j.ID.String(), string(j.Kind), j.Subject}
+		gauge(descJobDone, float64(j.DoneBytes), labels...)
+		gauge(descJobTotal, float64(j.TotalBytes), labels...)
+		gauge(descJobRate, j.RateBytesPerSec, labels...)
+		gauge(descJobETA, j.ETA.Seconds(), labels...)
+		gauge(descJobState, 1, append(labels, j.State)...)
+	}
 	gauge(descScrubbed, float64(st.Scrub.DoneBytes))
 	gauge(descScrubTotal, float64(st.Scrub.TotalBytes))
 	gauge(descFindings, float64(st.Scrub.Findings))

@@ -26,6 +26,7 @@ type Status struct {
 	Voters       []Voter       `json:"voters"`
 	Scrub        Scrub         `json:"scrub"`
 	Repair       Repair        `json:"repair"`
+	Jobs         []cairn.Job   `json:"jobs"` // that have not ended
 }
 
 // Drive is one drive of the store, retired identities excepted.

@@ -30,6 +30,7 @@ const (
 	famNode     = 'N' // node → node
 	famNodeName = 'A' // name → node
 	famToken    = 'T' // SHA-256 of a secret → join token
+	famJob      = 'J' // number → job
 	famDamage   = 'm' // volume, slot, blob → damage
 	famConfig   = 'c' // name → bytes
 	famCounter  = 'C' // name → number

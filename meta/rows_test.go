@@ -140,3 +140,12 @@ func TestDamageRowKeepsProgress(t *testing.T) {
 		t.Errorf("got %+v, %v, want %+v", got, err, want)
 	}
 }
+
+func TestJobRowRoundTrip(t *testing.T) {
+	want := cairn.Job{ID: 7, Kind: cairn.JobDrain, Subject: "d", Created: time.Unix(1, 2).UTC(), Wish: cairn.WishPause,
+		Progress: cairn.Progress{State: cairn.JobPaused, Reason: "r", Started: time.Unix(3, 0).UTC(), Finished: time.Unix(4, 0).UTC(),
+			DoneBytes: 5, TotalBytes: 6, DoneBlobs: 7, TotalBlobs: 8, RateBytesPerSec: 9, ETA: 10, LastError: "e"}}
+	if got, err := decodeJob(7, encodeJob(&want)); err != nil || got != want {
+		t.Errorf("got %+v, %v, want %+v", got, err, want)
+	}
+}

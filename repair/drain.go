@@ -12,6 +12,9 @@ import (
 const (
 	drainEvery = time.Second // between looks at how far a drain has come
 	drainAhead = 64          // slots of a drain that wait in the queue at once
+	// drainSettle lets the uploads that began in a volume commit after it was sealed and before its epoch is raised, which
+	// refuses them.
+	drainSettle = 30 * time.Second
 )
 
 // DrainPlan is what emptying a drive takes.
@@ -88,6 +91,7 @@ func (r *Repairer) PlanDrain(ctx context.Context, drive cairn.DriveID) (DrainPla
 // it again later, or CancelDrain.
 func (r *Repairer) Drain(ctx context.Context, drive cairn.DriveID, before cairn.Progress, report func(cairn.Progress)) error {
 	p := before
+	sealed := map[cairn.VolumeID]time.Time{}
 	tick := time.NewTicker(drainEvery)
 	defer tick.Stop()
 	for {
@@ -95,7 +99,7 @@ func (r *Repairer) Drain(ctx context.Context, drive cairn.DriveID, before cairn.
 		if err != nil {
 			return err
 		}
-		blobs, bytes, err := r.drainStep(ctx, drive, slots)
+		blobs, bytes, err := r.drainStep(ctx, drive, slots, sealed)
 		if err != nil {
 			return err
 		}
@@ -114,7 +118,8 @@ func (r *Repairer) Drain(ctx context.Context, drive cairn.DriveID, before cairn.
 }
 
 // drainStep seals what is still open on the drive, keeps the queue fed, and counts what is left to copy.
-func (r *Repairer) drainStep(ctx context.Context, drive cairn.DriveID, slots []held) (blobs, bytes int64, err error) {
+func (r *Repairer) drainStep(ctx context.Context, drive cairn.DriveID, slots []held, sealed map[cairn.VolumeID]time.Time) (
+	blobs, bytes int64, err error) {
 	rows, err := r.cfg.Meta.Damage(ctx, rowsLoaded)
 	if err != nil {
 		return 0, 0, err
@@ -135,6 +140,10 @@ func (r *Repairer) drainStep(ctx context.Context, drive cairn.DriveID, slots []h
 			if err := r.cfg.Meta.SealVolume(ctx, h.volume.ID); err != nil {
 				return 0, 0, err
 			}
+			if _, err := r.cfg.Drives.Volume(ctx, h.volume.ID, true); err != nil { // writers go elsewhere from now on
+				return 0, 0, err
+			}
+			sealed[h.volume.ID] = time.Now()
 		}
 		b, n, err := r.cfg.Meta.VolumeStats(ctx, h.volume.ID)
 		if err != nil {
@@ -142,7 +151,7 @@ func (r *Repairer) drainStep(ctx context.Context, drive cairn.DriveID, slots []h
 		}
 		id := cairn.ShardID{Volume: h.volume.ID, Slot: h.slot}
 		row, ok := queued[id]
-		if !ok && waiting+len(fresh) < drainAhead {
+		if !ok && time.Since(sealed[h.volume.ID]) >= drainSettle && waiting+len(fresh) < drainAhead {
 			fresh = append(fresh, cairn.Damage{Shard: id, Kind: cairn.DamageMove, Drive: drive, Found: time.Now(), By: "drain"})
 		}
 		if ok && row.Pass.Epoch == h.volume.Epoch {

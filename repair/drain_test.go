@@ -47,7 +47,7 @@ func TestDrainADrive(t *testing.T) {
 			case err := <-ended:
 				must(t, err)
 			default:
-				time.Sleep(time.Millisecond + time.Nanosecond)
+				time.Sleep(50*time.Millisecond + time.Nanosecond)
 				continue
 			}
 			break
@@ -119,7 +119,7 @@ func TestDrainCanceledAndDriveDies(t *testing.T) {
 		ctx, cancel = context.WithCancel(t.Context())
 		defer cancel()
 		go func() { ended <- c.rep.Drain(ctx, from, cairn.Progress{}, func(cairn.Progress) {}) }()
-		time.Sleep(2*time.Second + time.Nanosecond)
+		time.Sleep(32*time.Second + time.Nanosecond)
 		c.disk.Wipe(from)
 		c.node.Replace(1)
 		must(t, <-ended)

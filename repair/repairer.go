@@ -37,7 +37,9 @@ type Config struct {
 	// Hazard tells how likely a drive is lost soon, beside a healthy one (1); default Hazard.
 	Hazard func(cairn.Drive) float64
 	// Trace is told of every blob that work begins on and ends with; nil for nobody. It must not block.
-	Trace  func(Step)
+	Trace func(Step)
+	// Paused: nothing is repaired before Pause(false).
+	Paused bool
 	Logger *slog.Logger // default: discard
 }
 
@@ -117,6 +119,7 @@ type Repairer struct {
 	reports  chan cairn.Damage
 	wake     chan struct{}
 	progress *progress
+	paused   atomic.Bool
 	// queued holds the shards and slots that had rows at the last plan.
 	queued atomic.Pointer[map[cairn.ShardID]bool]
 
@@ -131,10 +134,19 @@ func New(cfg Config) (*Repairer, error) {
 		return nil, err
 	}
 	burst := int(min(max(cfg.RateBytesPerSec/4, 64<<10), math.MaxInt32))
-	return &Repairer{cfg: cfg, limit: rate.NewLimiter(rate.Limit(cfg.RateBytesPerSec), burst),
+	r := &Repairer{cfg: cfg, limit: rate.NewLimiter(rate.Limit(cfg.RateBytesPerSec), burst),
 		room:    semaphore.NewWeighted(int64(cfg.Parallel) * smallPerLarge),
 		reports: make(chan cairn.Damage, reportQueue), wake: make(chan struct{}, 1), progress: newProgress(),
-		notBefore: map[cairn.ShardID]time.Time{}, cursors: map[cairn.VolumeID]cursor{}}, nil
+		notBefore: map[cairn.ShardID]time.Time{}, cursors: map[cairn.VolumeID]cursor{}}
+	r.paused.Store(cfg.Paused)
+	return r, nil
+}
+
+// Pause stops repair after what is under way (seconds), or lets it go on. Findings are recorded meanwhile.
+func (r *Repairer) Pause(paused bool) {
+	if r.paused.Swap(paused) && !paused {
+		r.Wake()
+	}
 }
 
 // Report hands in a finding. It never blocks: beyond the bounded queue findings are dropped, since scrub finds the same.
@@ -172,6 +184,9 @@ func (r *Repairer) Run(ctx context.Context) error {
 		case <-idle.C:
 		}
 		for {
+			if r.paused.Load() {
+				break
+			}
 			more, err := r.round(ctx)
 			if err != nil && ctx.Err() == nil {
 				r.progress.failed(err)

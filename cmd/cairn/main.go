@@ -84,6 +84,7 @@ func rootCommand() *cobra.Command {
 		objectCommand(),
 		scrubCommand(),
 		repairCommand(),
+		jobCommand(),
 		nodeCommand(),
 		driveCommand(),
 		volumeCommand(),

@@ -32,6 +32,7 @@ var table = map[string][]string{
 	"meta":                 {"internal/vfs", "internal/rpc", "lifecycle"},
 	"blob":                 {"erasure"},
 	"repair":               {"erasure"},
+	"jobs":                 {},
 	"scrub":                {},
 	"sse":                  {},
 	"object":               {"meta", "sse"},

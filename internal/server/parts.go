@@ -13,6 +13,7 @@ import (
 	"cairn/blob"
 	"cairn/datanode"
 	"cairn/iam"
+	"cairn/jobs"
 	"cairn/membership"
 	"cairn/meta"
 	"cairn/object"
@@ -41,6 +42,7 @@ type parts struct {
 	findings   *findings
 	repairer   *repair.Repairer
 	scrubber   *scrub.Scrubber
+	jobs       *jobs.Manager
 	metrics    *admin.Metrics
 	homes      homePlan
 }
@@ -149,8 +151,12 @@ func (p *parts) openObjects(cfg Config) (err error) {
 
 // openHealing makes what finds damage and mends it.
 func (p *parts) openHealing(cfg Config) (err error) {
-	p.repairer, err = repair.New(repair.Config{Meta: p.meta, Shards: p.shards, Blobs: p.blobs, Drives: p.view,
+	p.repairer, err = repair.New(repair.Config{Meta: p.meta, Shards: p.shards, Blobs: p.blobs, Drives: p.view, Paused: true,
 		Logger: cfg.Logger.With("part", "repair")})
+	if err != nil {
+		return err
+	}
+	p.jobs, err = jobs.New(jobs.Config{Rows: p.meta, Kinds: p.runners(), Logger: cfg.Logger.With("part", "jobs")})
 	if err != nil {
 		return err
 	}
@@ -219,6 +225,7 @@ func (p *parts) loops(state State) []loop {
 		{"steward", p.steward.Run},
 		{"repair", p.repairer.Run},
 		{"scrub", p.scrubber.Run},
+		{"jobs", p.jobs.Run},
 	}
 	if p.site == nil {
 		return append(always, once...)

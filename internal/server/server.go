@@ -130,7 +130,7 @@ func Open(cfg Config) (s *Server, err error) {
 		s.parts.site.mount(s.state, s.parts.meta, s.parts.node, s.settings)
 	}
 	s.probe = newProbe(s.parts, cfg.ReadyWithin, s.formatted)
-	s.api, err = admin.New(admin.Config{Cluster: facts, Topology: facts, Metrics: s.parts.metrics, AccessKey: cfg.AccessKey,
+	s.api, err = admin.New(admin.Config{Cluster: facts, Topology: facts, Jobs: facts, Metrics: s.parts.metrics, AccessKey: cfg.AccessKey,
 		SecretKey: cfg.SecretKey, Identities: s.identities(), Logger: cfg.Logger, ReadyTimeout: cfg.ReadyWithin})
 	if err != nil {
 		return nil, err

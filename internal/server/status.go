@@ -59,6 +59,10 @@ func (f *facts) Status(ctx context.Context) (admin.Status, error) {
 		st.BlobsBySpare = spares
 		f.countVolumes(&st, volumes)
 	}
+	st.Jobs = []cairn.Job{}
+	if all, jerr := f.parts.meta.Jobs(ctx); jerr == nil {
+		st.Jobs = slices.DeleteFunc(all, cairn.Job.Ended)
+	}
 	evidence.BlobsBySpare = st.BlobsBySpare
 	evidence.Degraded = degraded(spares, volumes)
 	st.Health, st.Reasons, st.Needs = admin.Judge(evidence)
