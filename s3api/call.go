@@ -89,6 +89,11 @@ func (c *call) read() (err error) {
 	if err = guard(c.r); err != nil {
 		return err
 	}
+	if c.r.TLS != nil && len(c.r.TransferEncoding) > 0 {
+		// Below TLS nobody sees whether there was a Content-Length, too, so nothing that follows on the connection is
+		// believed (RFC 9112, section 6.1).
+		c.set("Connection", "close")
+	}
 	var rawQuery string
 	if c.target, rawQuery, err = parseTarget(c.r.RequestURI, c.r.Host, c.srv.cfg.Domains); err != nil {
 		return err

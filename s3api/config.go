@@ -1,6 +1,7 @@
 package s3api
 
 import (
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -13,6 +14,8 @@ import (
 type Config struct {
 	Objects    Objects
 	Identities Identities
+	// TLS, if set, serves over TLS, HTTP/2 included. Default: plain HTTP/1.1.
+	TLS *tls.Config
 	// PlainSSEC takes customers' encryption keys over plain HTTP too, where whoever listens can read them.
 	PlainSSEC bool
 	// Region is the one that signatures must name. Default us-east-1.

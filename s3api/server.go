@@ -145,8 +145,13 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		ConnContext:       withConn,
 		BaseContext:       func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
 	}
+	if s.cfg.TLS != nil {
+		srv.TLSConfig = s.cfg.TLS.Clone()
+		srv.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: maxStreams, MaxReceiveBufferPerConnection: maxStreamBuffers,
+			MaxReceiveBufferPerStream: maxStreamBuffers / 4}
+	}
 	done := make(chan error, 1)
-	go func() { done <- srv.Serve(newListener(l, s.cfg.MaxConns)) }()
+	go func() { done <- serveOn(srv, newListener(l, s.cfg.MaxConns)) }()
 	select {
 	case err := <-done:
 		return err
@@ -160,6 +165,19 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	}
 	<-done
 	return err
+}
+
+// What one HTTP/2 connection may hold: requests under way, and bytes of their bodies that no handler has read yet.
+const (
+	maxStreams       = 100
+	maxStreamBuffers = 4 << 20
+)
+
+func serveOn(srv *http.Server, l net.Listener) error {
+	if srv.TLSConfig != nil {
+		return srv.ServeTLS(l, "", "")
+	}
+	return srv.Serve(l)
 }
 
 func hexString(b []byte) string { return hex.EncodeToString(b) }

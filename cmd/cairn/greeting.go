@@ -10,7 +10,7 @@ import (
 // greeting is what the server prints once it takes writes: where it listens, and on the first start lines to paste.
 func greeting(s *server.Server, dir string, cred credentials, made bool) string {
 	var b strings.Builder
-	endpoint := "http://" + s.S3Addr()
+	endpoint := s.S3Scheme() + "://" + s.S3Addr()
 	if m := s.Member(); m != nil {
 		fmt.Fprintf(&b, "node   %s at %s, roles %s, cluster %s\n", m.Name, m.Addr, m.Roles, s.Cluster())
 	}

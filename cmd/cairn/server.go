@@ -29,6 +29,7 @@ type serverFlags struct {
 	drives, voters                             int
 	named, domains                             []string
 	encryption                                 server.Encryption
+	tlsCert, tlsKey                            string
 	ownership                                  string
 	proxies                                    []string
 	oidc                                       iam.OIDCConfig
@@ -65,6 +66,8 @@ func serverCommand() *cobra.Command {
 	fl.StringVar(&f.oidc.PolicyClaim, "oidc-policy-claim", "policy", "claim with the names of the bearer's policies")
 	fl.StringVar(&f.adminAddr, "admin-addr", envAdminAddr, "where health, metrics and the admin API are served")
 	fl.IntVar(&f.voters, "meta-voters", 0, "metadata voters, each on its own drive (default: twice the parity, and one)")
+	fl.StringVar(&f.tlsCert, "tls-cert", "", "serve S3 over TLS and HTTP/2 with this certificate chain (PEM); a new file is taken without a restart")
+	fl.StringVar(&f.tlsKey, "tls-key", "", "the certificate's key (PEM)")
 	fl.BoolVar(&f.encryption.Default, "encrypt", false, "encrypt the objects of buckets without an encryption configuration (SSE-S3)")
 	fl.StringVar(&f.encryption.KeysFile, "encryption-keys", "", "file of the master keys: back it up (default DATA/encryption-keys, made on the first start)")
 	fl.BoolVar(&f.encryption.PlainSSEC, "sse-c-over-http", false, "take clients' encryption keys over plain HTTP too, where others may read them")
@@ -106,8 +109,8 @@ func runServer(c *cobra.Command, f serverFlags) (err error) {
 	}
 	f.encryption.Vault.Token = os.Getenv(envVaultToken)
 	s, err := server.Open(server.Config{
-		Encryption: f.encryption,
-		Directory:  dir, MetaVoters: f.voters, S3Addr: f.s3Addr, S3Domains: f.domains, AdminAddr: f.adminAddr,
+		Encryption: f.encryption, TLSCert: f.tlsCert, TLSKey: f.tlsKey,
+		Directory: dir, MetaVoters: f.voters, S3Addr: f.s3Addr, S3Domains: f.domains, AdminAddr: f.adminAddr,
 		ObjectOwnership: f.ownership, TrustedProxies: proxies, OIDC: oidc,
 		AccessKey: cred.AccessKey, SecretKey: cred.SecretKey, Logger: logger, Interconnect: enlisted.Listener,
 	})

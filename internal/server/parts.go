@@ -80,7 +80,11 @@ func openParts(cfg Config) (p *parts, err error) {
 			return nil, err
 		}
 	}
-	p.frontend, err = s3api.New(s3api.Config{Objects: p.objects, Identities: p.identities, Domains: cfg.S3Domains,
+	secure, err := cfg.secure()
+	if err != nil {
+		return nil, err
+	}
+	p.frontend, err = s3api.New(s3api.Config{TLS: secure, Objects: p.objects, Identities: p.identities, Domains: cfg.S3Domains,
 		PlainSSEC: cfg.Encryption.PlainSSEC, ObjectOwnership: cfg.ObjectOwnership, WebIdentities: web, TrustedProxies: cfg.TrustedProxies,
 		Observer: observer{p.metrics}, Logger: cfg.Logger.With("part", "s3api")})
 	return p, err

@@ -42,6 +42,8 @@ type Config struct {
 	AccessKey       string
 	SecretKey       string
 	Encryption      Encryption
+	// TLSCert and TLSKey are the files that S3 is served with over TLS; both or neither. They may be replaced while it runs.
+	TLSCert, TLSKey string
 	Logger          *slog.Logger // default: none
 	// Interconnect is what Directory.Enlist listens with, for a member of a cluster. Run closes it.
 	Interconnect net.Listener
@@ -167,6 +169,14 @@ func (s *Server) identities() admin.Identities {
 
 func knowsIdentities(m *Member) bool {
 	return m == nil || m.Roles&(cairn.RoleMeta|cairn.RoleGateway) != 0
+}
+
+// S3Scheme is "https" if S3 is served over TLS, else "http".
+func (s *Server) S3Scheme() string {
+	if s.cfg.TLSCert != "" {
+		return "https"
+	}
+	return "http"
 }
 
 // S3Addr is the address that S3 is served at, host:port; empty if the process serves no clients.
