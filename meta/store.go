@@ -115,11 +115,9 @@ func (s *Store) Close() error {
 // Ready waits until reads and writes would be answered. Errors: ErrQuorum (too few voters), ErrCanceled.
 func (s *Store) Ready(ctx context.Context) error {
 	for _, g := range s.groups.all() {
-		w, err := g.View(ctx)
-		if err != nil {
+		if err := s.read(ctx, g, (*replica.View).Settle); err != nil {
 			return fail("meta.ready", "", err)
 		}
-		w.Close()
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"fmt"
 	"path/filepath"
 	"testing"
 	"time"
@@ -111,6 +112,40 @@ func TestNodesInDoubt(t *testing.T) {
 			}
 			if time.Now().After(end) {
 				t.Fatalf("node %d is in doubt for good", n.index)
+			}
+		}
+	}
+}
+
+// Power comes back on all nodes, one after the other: what was acknowledged is there, and the voters are the same.
+func TestAllNodesRestart(t *testing.T) {
+	c := firstNode(t, 3, 2, 3)
+	c.nodes[1].start()
+	c.nodes[2].start()
+	c.votersOn(0, 1, 2)
+	for i := range 30 {
+		put(t, c.nodes[i%3].group(), fmt.Sprint("k", i), "v")
+	}
+	before := make(map[uint64]bool)
+	for _, n := range c.nodes {
+		for id := range *n.group().voters.Load() {
+			before[id] = true
+		}
+		n.stop()
+	}
+	for _, i := range []int{2, 0, 1} {
+		c.nodes[i].start()
+	}
+	for i := range 30 {
+		if got, _ := mustGet(t, c.nodes[(i+1)%3].group(), fmt.Sprint("k", i)); got != "v" {
+			t.Errorf("k%d = %q", i, got)
+		}
+	}
+	c.votersOn(0, 1, 2)
+	for _, n := range c.nodes {
+		for id := range *n.group().voters.Load() {
+			if !before[id] {
+				t.Errorf("node %d has a new voter", n.index)
 			}
 		}
 	}

@@ -20,6 +20,8 @@ type members struct {
 	Voters map[string]place `json:"voters"` // by voterName
 	// Barred nodes get no voter, and those they carry move away.
 	Barred []cairn.NodeID `json:"barred,omitempty"`
+
+	nodes map[uint64]cairn.NodeID // of Voters by ID, as decoded
 }
 
 // place is where a voter lives.
@@ -45,6 +47,14 @@ func decodeMembers(row []byte) (*members, error) {
 	if m.Format != membersFormat {
 		return nil, fmt.Errorf("row of members has format %d, this program knows %d: %w", m.Format, membersFormat, cairn.ErrInvalid)
 	}
+	m.nodes = make(map[uint64]cairn.NodeID, len(m.Voters))
+	for name, p := range m.Voters {
+		var id uint64
+		if _, err := fmt.Sscanf(name, "%x", &id); err != nil {
+			return nil, fmt.Errorf("row of members names voter %q: %w", name, cairn.ErrCorrupt)
+		}
+		m.nodes[id] = p.Node
+	}
 	return m, nil
 }
 
@@ -58,8 +68,8 @@ func (m *members) clone() *members {
 	return c
 }
 
-// nodes lists the nodes that carry voters.
-func (m *members) nodes() []cairn.NodeID {
+// carriers lists the nodes that carry voters.
+func (m *members) carriers() []cairn.NodeID {
 	seen := make(map[cairn.NodeID]bool)
 	var list []cairn.NodeID
 	if m == nil {
@@ -91,8 +101,8 @@ func (g *Group) nodeOf(id uint64) (cairn.NodeID, bool) {
 		return g.cfg.Node, true
 	}
 	if m := g.table.Load(); m != nil {
-		if p, ok := m.Voters[voterName(id)]; ok {
-			return p.Node, true
+		if n, ok := m.nodes[id]; ok {
+			return n, true
 		}
 	}
 	g.mu.Lock()

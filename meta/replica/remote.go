@@ -223,7 +223,7 @@ func (g *Group) others() []cairn.NodeID {
 	g.compass.mu.Lock()
 	list := slices.Clone(g.compass.voters)
 	g.compass.mu.Unlock()
-	list = slices.Concat(list, g.table.Load().nodes(), g.cfg.Seeds)
+	list = slices.Concat(list, g.table.Load().carriers(), g.cfg.Seeds)
 	seen := map[cairn.NodeID]bool{g.cfg.Node: true}
 	list = slices.DeleteFunc(list, func(n cairn.NodeID) bool {
 		old := seen[n]

@@ -172,7 +172,7 @@ func (g *Group) serveWhere(context.Context, cairn.NodeID, []byte) ([]byte, error
 		return nil, errNoVoter
 	}
 	r := g.routeNow()
-	return json.Marshal(bearing{Leader: r.node, Term: r.term, Voters: g.table.Load().nodes()})
+	return json.Marshal(bearing{Leader: r.node, Term: r.term, Voters: g.table.Load().carriers()})
 }
 
 func (g *Group) serveCommit(ctx context.Context, _ cairn.NodeID, body []byte) ([]byte, error) {
