@@ -14,7 +14,9 @@ type Bucket struct {
 	Profile Profile    `json:"profile,omitzero"` // zero: the cluster's default
 	Version Versioning `json:"versioning"`       // whether overwritten versions are kept
 	Lock    BucketLock `json:"lock,omitzero"`
-	Configs Configs    `json:"configs,omitempty"` // S3 sub-resources, by their query name ("cors", "policy" …), as received
+	// QuotaBytes is how many bytes all versions may hold together, 0 for any number.
+	QuotaBytes int64   `json:"quota_bytes,omitempty"`
+	Configs    Configs `json:"configs,omitempty"` // S3 sub-resources, by their query name ("cors", "policy" …), as received
 }
 
 // Configs holds a bucket's S3 sub-resources by name.

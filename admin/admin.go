@@ -52,7 +52,9 @@ type Config struct {
 	SecretKey string
 	// Identities knows further administrators and is managed here; nil for none.
 	Identities Identities
-	Logger     *slog.Logger
+	// Buckets shows buckets and sets their quotas; nil where the process keeps none.
+	Buckets Buckets
+	Logger  *slog.Logger
 	// ReadyTimeout bounds a readiness probe. Default 3 s.
 	ReadyTimeout time.Duration
 }
@@ -91,6 +93,9 @@ func New(cfg Config) (*Server, error) {
 	api("GET /api/v1/repair", s.repair)
 	if cfg.Identities != nil {
 		s.identityRoutes(api)
+	}
+	if cfg.Buckets != nil {
+		s.bucketRoutes(api)
 	}
 	s.clusterRoutes(api)
 	if cfg.Jobs != nil {

@@ -54,6 +54,9 @@ func (s *Store) PutPart(ctx context.Context, r PutPart) (cairn.Part, error) {
 		if _, err := t.upload(b, r.Key, r.Upload); err != nil {
 			return err
 		}
+		if err := t.fits(&b, p.Size); err != nil {
+			return err
+		}
 		if err := t.source(r.Source); err != nil {
 			return err
 		}

@@ -32,6 +32,7 @@ type object struct {
 	row     []byte      // of current, as stored
 	newest  cairn.VersionID
 	rules   *lifecycle.Config
+	moved   bool // what is put comes from another key of the bucket
 	bypass  bool // whoever removes a version may lift a GOVERNANCE retention
 	// Differences for the statistics.
 	objects, versions, bytes int64
@@ -97,6 +98,11 @@ func (o *object) put(v *cairn.Version, upload string) error {
 	}
 	if err := o.makeRoom(v.Null); err != nil {
 		return err
+	}
+	if !o.moved {
+		if err := o.t.fits(&o.bucket, v.Size+o.bytes); err != nil {
+			return err
+		}
 	}
 	v.Versioned = o.bucket.Version != cairn.VersioningOff
 	r := versionRow{v: *v, upload: upload, tags: encodeTags(v.Tags)}

@@ -85,7 +85,7 @@ func (t *txn) rename(b cairn.Bucket, r *Rename) (v cairn.Version, err error) {
 	if err := t.link(v.Layout.Blobs, nil, ""); err != nil {
 		return v, err
 	}
-	v.Key = r.To
+	v.Key, to.moved = r.To, true
 	if err := to.put(&v, ""); err != nil {
 		return v, err
 	}

@@ -18,7 +18,8 @@ func encodeBucket(b *cairn.Bucket) []byte {
 	row = putUint(row, 6, uint64(b.Profile.M))
 	row = putUint(row, 7, uint64(b.Version))
 	row = putMap(row, 8, b.Configs)
-	return putBytes(row, bucketLock, encodeBucketLock(b.Lock))
+	row = putBytes(row, bucketLock, encodeBucketLock(b.Lock))
+	return putInt(row, bucketQuota, b.QuotaBytes)
 }
 
 func decodeBucket(row []byte) (b cairn.Bucket, err error) {
@@ -40,6 +41,8 @@ func decodeBucket(row []byte) (b cairn.Bucket, err error) {
 			b.Version = cairn.Versioning(f.num)
 		case 8:
 			err = getPair((*map[string]string)(&b.Configs), f.bytes)
+		case bucketQuota:
+			b.QuotaBytes = f.int()
 		case bucketLock:
 			b.Lock, err = decodeBucketLock(f.bytes)
 		}

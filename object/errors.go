@@ -46,6 +46,8 @@ var (
 	ErrTooManyParts = rule(cairn.ErrInvalid, "object has the most pieces that it may have")
 	// ErrKeepsVersions: the operation is not for buckets that keep versions or once did.
 	ErrKeepsVersions = rule(cairn.ErrInvalid, "bucket keeps versions")
+	// ErrQuota: the bucket would hold more bytes than its quota.
+	ErrQuota = rule(cairn.ErrForbidden, "bucket's quota is exceeded")
 	// ErrNoLock: a lock was asked for in a bucket whose object lock is not enabled.
 	ErrNoLock = rule(cairn.ErrInvalid, "bucket has no object lock")
 	// ErrLockState: what a bucket's object lock and its versioning demand of one another.
@@ -86,6 +88,7 @@ func explain(err error) error {
 	var bucket *meta.BucketError
 	var upload *meta.UploadError
 	var part *meta.PartError
+	var quota *meta.QuotaError
 	switch {
 	case err == nil:
 		return nil
@@ -99,6 +102,8 @@ func explain(err error) error {
 		return fmt.Errorf("%w: %w", ErrKeepsVersions, err)
 	case errors.Is(err, meta.ErrLockState):
 		return fmt.Errorf("%w: %w", ErrLockState, err)
+	case errors.As(err, &quota):
+		return fmt.Errorf("%w: %w", ErrQuota, err)
 	case errors.As(err, &part):
 		// To meta this is a precondition; to clients, a mistake in the request.
 		return &PartError{Rule: ErrInvalidPart, Number: part.Number}

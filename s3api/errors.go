@@ -102,6 +102,7 @@ var (
 	errStoreFull              = newError(503, "ServiceUnavailable", "The store is full: no drive has space left for this object.")
 	errObjectLost             = newError(500, "InternalError", "The object is damaged beyond repair: more of its shards are lost than its profile covers. No wrong bytes are served.")
 	errRegionWrong            = newError(400, "AuthorizationHeaderMalformed", "The authorization header is malformed")
+	errQuota                  = newError(403, "QuotaExceeded", "The bucket would hold more bytes than its quota allows.")
 	errInvalidChecksumRequest = newError(400, "InvalidRequest", "The checksum does not fit the algorithm or type of the upload.")
 )
 
@@ -123,6 +124,7 @@ var kindTable = []struct {
 	{object.ErrNoSuchUpload, errNoSuchUpload},
 	{object.ErrNoSuchBucket, errNoSuchBucket},
 	{object.ErrNoLock, errNoLock},
+	{object.ErrQuota, errQuota},
 	{object.ErrWriteOffset, errWriteOffset},
 	{object.ErrNoAppend, errNotImplemented.with("Encrypted objects cannot be appended to.")},
 	{object.ErrTooManyParts, errTooManyParts},

@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
+	"cairn"
 	"cairn/object/objecttest"
 )
 
@@ -155,4 +156,26 @@ func TestRename(t *testing.T) {
 	}
 	rename("x", "y").want(t, "a versioned bucket", 400, "InvalidRequest")
 	is("x", []byte("x"))
+}
+
+// TestQuota: a bucket's quota refuses puts, appends, copies and parts, and none of them leaves anything.
+func TestQuota(t *testing.T) {
+	r := newRigOn(t, objecttest.Config{Run: true}, nil)
+	_, err := r.stack.Objects.UpdateBucket(t.Context(), "bucket", func(b *cairn.Bucket) error { b.QuotaBytes = 100_000; return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	body := string(randomBytes(9, 60_000))
+	r.do(req{path: "/bucket/a", body: body}).want(t, "first", 200, "")
+	r.do(req{path: "/bucket/b", body: body}).want(t, "second", 403, "QuotaExceeded")
+	r.do(req{path: "/bucket/b", header: []string{"X-Amz-Copy-Source", "bucket/a"}}).want(t, "copy", 403, "QuotaExceeded")
+	r.do(appendTo("a", body, len(body))).want(t, "append", 403, "QuotaExceeded")
+	r.do(req{path: "/bucket/a", body: body[:50_000]}).want(t, "a smaller one", 200, "")
+	r.do(appendTo("a", body[50_000:], 50_000)).want(t, "a short append", 200, "")
+	if keys := r.keys("bucket"); len(keys) != 1 {
+		t.Errorf("keys %q", keys)
+	}
+	if a := r.do(req{method: "GET", path: "/bucket/a"}); string(a.body) != body {
+		t.Errorf("%d bytes", len(a.body))
+	}
 }

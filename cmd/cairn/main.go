@@ -92,6 +92,7 @@ func rootCommand() *cobra.Command {
 		tokenCommand(),
 		benchCommand(),
 		versionCommand(),
+		bucketCommand(),
 		userCommand(),
 		keyCommand(),
 		policyCommand(),

@@ -133,7 +133,7 @@ func Open(cfg Config) (s *Server, err error) {
 	}
 	s.probe = newProbe(s.parts, cfg.ReadyWithin, s.formatted)
 	s.api, err = admin.New(admin.Config{Cluster: facts, Topology: facts, Jobs: facts, Metrics: s.parts.metrics, AccessKey: cfg.AccessKey,
-		SecretKey: cfg.SecretKey, Identities: s.identities(), Logger: cfg.Logger, ReadyTimeout: cfg.ReadyWithin})
+		SecretKey: cfg.SecretKey, Identities: s.identities(), Buckets: s.buckets(), Logger: cfg.Logger, ReadyTimeout: cfg.ReadyWithin})
 	if err != nil {
 		return nil, err
 	}
@@ -157,6 +157,14 @@ func (s *Server) settings() (join.Settings, error) {
 		a.Files[name] = b
 	}
 	return a, nil
+}
+
+// buckets are nil on a node that serves no clients.
+func (s *Server) buckets() admin.Buckets {
+	if s.parts.objects == nil {
+		return nil
+	}
+	return s.parts.objects
 }
 
 // identities are nil on a node that serves neither clients nor metadata: it is not given the key that opens them.
