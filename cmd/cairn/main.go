@@ -85,6 +85,7 @@ func rootCommand() *cobra.Command {
 		scrubCommand(),
 		repairCommand(),
 		jobCommand(),
+		planCommand(),
 		nodeCommand(),
 		driveCommand(),
 		volumeCommand(),

@@ -33,6 +33,7 @@ var table = map[string][]string{
 	"blob":                 {"erasure"},
 	"repair":               {"erasure"},
 	"jobs":                 {},
+	"durability":           {},
 	"scrub":                {},
 	"sse":                  {},
 	"object":               {"meta", "sse"},
