@@ -38,7 +38,7 @@ var stsActions = map[string]struct {
 // it, limited by the policy that it asks for, and the role's name is what policies know it by.
 func (c *call) securityTokens() error {
 	if kind, _, _ := strings.Cut(c.header("Content-Type"), ";"); strings.TrimSpace(kind) != "application/x-www-form-urlencoded" {
-		return c.refuseService()
+		return c.refusePost()
 	}
 	c.auth.Payload = sigv4.UnsignedPayload
 	doc, release, err := c.readDocument(maxSmallDocument)
@@ -70,15 +70,15 @@ func (c *call) securityTokens() error {
 	return c.render(func(b []byte) []byte { return c.appendSTS(b, form.Get("Action"), body) })
 }
 
-// refuseService answers a POST to the root that is not STS's.
-func (c *call) refuseService() error {
+// refusePost answers a POST that is no form: after authentication, so that nobody learns more than he may.
+func (c *call) refusePost() error {
 	if err := c.authenticate(); err != nil {
 		return err
 	}
 	if c.who.Anonymous() {
 		return errAccessDenied
 	}
-	return errMethodNotAllowed.with("", field{"Method", c.r.Method}, field{"ResourceType", "SERVICE"})
+	return errMethodNotAllowed.with("", field{"Method", c.r.Method}, field{"ResourceType", strings.ToUpper(levelNames[c.level()])})
 }
 
 func (c *call) authenticateSTS(doc []byte) (err error) {
