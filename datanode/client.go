@@ -92,6 +92,9 @@ func (c *Client) call(ctx context.Context, method string, drive cairn.DriveID, p
 	for k, v := range headers {
 		req.Header.Set(k, v)
 	}
+	if b, ok := body.(*uploadBody); ok {
+		req.ContentLength = rpc.FramedBytes(b.upload.size)
+	}
 	if cairn.IsBackground(ctx) {
 		req.Header.Set(backgroundHeader, "1")
 	}
@@ -188,7 +191,7 @@ func (c *Client) Create(ctx context.Context, drive cairn.DriveID, h *cairn.Shard
 		defer cancel()
 		stop := context.AfterFunc(ctx, func() { u.fail(ctx.Err()) }) // wakes the body's reader
 		defer stop()
-		r, err := c.call(ctx, http.MethodPut, drive, shardPath("shards", h.ID), u.body(), headers)
+		r, err := c.call(ctx, http.MethodPut, drive, shardPath("shards", h.ID), &uploadBody{upload: u}, headers)
 		if err == nil {
 			err = r.Body.Close()
 		}
@@ -226,33 +229,6 @@ func (p uploadPiece) finish(err error) {
 	}
 }
 
-// body returns the framed pieces as they come.
-func (u *upload) body() io.ReadCloser {
-	r, w := io.Pipe()
-	u.client.wg.Go(func() {
-		out := rpc.NewFrameWriter(w)
-		for {
-			p, ok := u.next()
-			if !ok {
-				break
-			}
-			_, err := out.Write(p.data)
-			if err != nil {
-				u.fail(fmt.Errorf("%w: %w", err, cairn.ErrUnavailable))
-			}
-			p.finish(wrap("write", u.drive, u.id, err))
-		}
-		u.mu.Lock()
-		err := u.err
-		u.mu.Unlock()
-		if err == nil {
-			err = out.End()
-		}
-		w.CloseWithError(err) // without an end the node drops what it got
-	})
-	return r
-}
-
 // next waits for a piece; ok is false when there are no more, or the upload has failed.
 func (u *upload) next() (p uploadPiece, ok bool) {
 	u.mu.Lock()
@@ -286,7 +262,7 @@ func (u *upload) fail(err error) {
 // finish notes the node's answer, and tells it to Commit's caller.
 func (u *upload) finish(err error) {
 	u.mu.Lock()
-	if err == nil && u.commit == nil {
+	if err == nil && (u.commit == nil || len(u.pieces) > 0) {
 		err = fmt.Errorf("answer before the end: %w", cairn.ErrUnavailable)
 	}
 	if u.err != nil && (err == nil || cairn.Kind(err) == cairn.ErrUnavailable || cairn.Kind(err) == cairn.ErrCanceled) {

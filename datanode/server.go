@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 
 	"cairn"
 	"cairn/internal/rpc"
@@ -265,9 +266,14 @@ func (s *Server) get(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	buf := make([]byte, min(n, pieceBytes))
+	piece := pieces.Get().(*[]byte)
+	defer pieces.Put(piece)
+	buf := (*piece)[:min(n, pieceBytes)]
 	if err := s.node.ReadAt(r.ctx, r.drive, id, buf, off); err != nil {
 		return err // before the first byte it has a status of its own
+	}
+	if n <= pieceBytes { // all of it is there, so no error can take the place of data
+		w.Header().Set("Content-Length", strconv.FormatInt(rpc.FramedBytes(n), 10))
 	}
 	if partial {
 		w.WriteHeader(http.StatusPartialContent)
@@ -289,6 +295,9 @@ func (s *Server) get(w http.ResponseWriter, r *request) error {
 		}
 	}
 }
+
+// pieces are buffers of reads: each holds one for as long as it runs.
+var pieces = sync.Pool{New: func() any { b := alignedPiece(); return &b }}
 
 // parseRange reads "bytes=FIRST-LAST" for a shard of length bytes; no range is the whole.
 func parseRange(text string, length int64) (off, n int64, partial bool, err error) {

@@ -102,22 +102,20 @@ func newClient(conf *tls.Config) *http.Client {
 			if err != nil {
 				return nil, err
 			}
-			t := tls.Client(c, conf)
+			w := newWire(c)
+			t := tls.Client(w, conf)
 			ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 			defer cancel()
 			if err := t.HandshakeContext(ctx); err != nil {
 				c.Close()
 				return nil, err
 			}
-			return t, nil
+			return &gathered{Conn: t, wire: w}, nil
 		},
 		MaxConnsPerHost: maxConns, MaxIdleConnsPerHost: maxIdleConns, IdleConnTimeout: idleTimeout,
 		DisableCompression: true, WriteBufferSize: connBuffer, ReadBufferSize: connBuffer,
 	}, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
-
-// connBuffer is a connection's buffer in either direction: what one system call moves of a shard.
-const connBuffer = 64 << 10
 
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: 2 * time.Second, Count: 3}
 

@@ -27,6 +27,12 @@ const (
 	MaxFrameBytes = 64 << 10
 )
 
+// FramedBytes is how long n bytes of data become with frames around them, if they are written in pieces that are whole
+// frames but for the last.
+func FramedBytes(n int64) int64 {
+	return n + frameHeaderBytes*((n+MaxFrameBytes-1)/MaxFrameBytes+1)
+}
+
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // FrameWriter writes a framed body. It is not safe for concurrent use.
@@ -89,8 +95,12 @@ func (f *FrameReader) Read(p []byte) (int, error) {
 		if f.err != nil {
 			return 0, f.err
 		}
-		if f.err = f.next(); f.err != nil {
+		n := 0
+		if n, f.err = f.next(p); f.err != nil {
 			return 0, f.err
+		}
+		if n > 0 {
+			return n, nil
 		}
 	}
 	n := copy(p, f.rest)
@@ -98,33 +108,40 @@ func (f *FrameReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-func (f *FrameReader) next() error {
+// next reads a frame: straight into p, whose length it returns, if all of its data fits there; into rest otherwise.
+func (f *FrameReader) next(p []byte) (int, error) {
 	var h [frameHeaderBytes]byte
 	if _, err := io.ReadFull(f.r, h[:]); err != nil {
-		return cutOff(err)
+		return 0, cutOff(err)
 	}
-	n := binary.LittleEndian.Uint32(h[1:])
+	n := int(binary.LittleEndian.Uint32(h[1:]))
 	if n > MaxFrameBytes || h[0] < frameData || h[0] > frameError || (h[0] == frameEnd && n > 0) || (h[0] == frameError && n == 0) {
-		return fmt.Errorf("frame of type %d with %d bytes: %w", h[0], n, cairn.ErrCorrupt)
+		return 0, fmt.Errorf("frame of type %d with %d bytes: %w", h[0], n, cairn.ErrCorrupt)
 	}
-	if cap(f.buf) < int(n) {
-		f.buf = make([]byte, n)
+	direct := h[0] == frameData && n <= len(p)
+	if !direct {
+		if cap(f.buf) < n {
+			f.buf = make([]byte, n)
+		}
+		p = f.buf[:n]
 	}
-	f.buf = f.buf[:n]
-	if _, err := io.ReadFull(f.r, f.buf); err != nil {
-		return cutOff(err)
+	p = p[:n]
+	if _, err := io.ReadFull(f.r, p); err != nil {
+		return 0, cutOff(err)
 	}
-	if crc32.Checksum(f.buf, castagnoli) != binary.LittleEndian.Uint32(h[5:]) {
-		return fmt.Errorf("frame does not match its checksum: %w", cairn.ErrCorrupt)
+	if crc32.Checksum(p, castagnoli) != binary.LittleEndian.Uint32(h[5:]) {
+		return 0, fmt.Errorf("frame does not match its checksum: %w", cairn.ErrCorrupt)
 	}
-	switch h[0] {
-	case frameEnd:
-		return io.EOF
-	case frameError:
-		return NewRemoteError(int(f.buf[0]), string(f.buf[1:]))
+	switch {
+	case h[0] == frameEnd:
+		return 0, io.EOF
+	case h[0] == frameError:
+		return 0, NewRemoteError(int(p[0]), string(p[1:]))
+	case direct:
+		return n, nil
 	}
-	f.rest = f.buf
-	return nil
+	f.rest = p
+	return 0, nil
 }
 
 func cutOff(err error) error {
@@ -132,4 +149,16 @@ func cutOff(err error) error {
 		return io.ErrUnexpectedEOF
 	}
 	return err
+}
+
+// AppendFrame appends one data frame with p, at most MaxFrameBytes, to b if the whole then has at most limit bytes; nil
+// otherwise.
+func AppendFrame(b, p []byte, limit int) []byte {
+	if len(p) > MaxFrameBytes || len(b)+frameHeaderBytes+len(p) > limit {
+		return nil
+	}
+	b = append(b, frameData)
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(p)))
+	b = binary.LittleEndian.AppendUint32(b, crc32.Checksum(p, castagnoli))
+	return append(b, p...)
 }

@@ -142,7 +142,7 @@ func (b *bounded) Accept() (net.Conn, error) {
 		<-b.turns
 		return nil, err
 	}
-	return &turnConn{Conn: c, end: func() { <-b.turns }}, nil
+	return &turnConn{Conn: newWire(c), end: func() { <-b.turns }}, nil
 }
 
 // Close ends Accept.
