@@ -91,6 +91,7 @@ func rootCommand() *cobra.Command {
 		volumeCommand(),
 		metaCommand(),
 		tokenCommand(),
+		configCommand(),
 		benchCommand(),
 		versionCommand(),
 		bucketCommand(),

@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"cairn"
 	"cairn/iam"
@@ -25,6 +26,7 @@ const (
 
 // serverFlags are the flags of `cairn server`.
 type serverFlags struct {
+	config                                     string
 	data, profile, s3Addr, adminAddr, logLevel string
 	drives, voters                             int
 	named, domains                             []string
@@ -50,9 +52,15 @@ func serverCommand() *cobra.Command {
 			"  cairn server --data /var/lib/cairn --advertise 10.0.0.1\n" +
 			"  cairn server --data /var/lib/cairn --advertise 10.0.0.2 --join 10.0.0.1 --token TOKEN --roles data",
 		Args: usageArgs(cobra.NoArgs),
-		RunE: func(c *cobra.Command, _ []string) error { return runServer(c, f) },
+		RunE: func(c *cobra.Command, _ []string) error { return runServer(c, &f) },
 	}
-	fl := c.Flags()
+	f.register(c.Flags())
+	return c
+}
+
+// register adds the flags; each is a setting of the file and the environment too (settings.go).
+func (f *serverFlags) register(fl *pflag.FlagSet) {
+	fl.StringVar(&f.config, "config", "", "YAML file of settings, named like these flags; $"+settingEnv("NAME")+" counts for more, a flag for most (default $"+settingEnv("config")+")")
 	fl.StringVar(&f.data, "data", defaultData, "directory of this process")
 	fl.IntVar(&f.drives, "drives", 0, "drive directories to make below --data (default 6 on the first start)")
 	fl.StringArrayVar(&f.named, "drive", nil, "path of a disk; repeat for each. An absent path is never created, an empty one is taken over")
@@ -76,10 +84,12 @@ func serverCommand() *cobra.Command {
 	fl.StringVar(&f.encryption.DefaultKey, "kms-default-key", "default", "key for SSE-KMS requests that name none")
 	f.memberFlags.register(fl)
 	fl.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
-	return c
 }
 
-func runServer(c *cobra.Command, f serverFlags) (err error) {
+func runServer(c *cobra.Command, f *serverFlags) (err error) {
+	if _, err := applySettings(c.Flags(), f.config, os.Getenv); err != nil {
+		return usageError(c, err)
+	}
 	wish, level, err := f.parse()
 	if err != nil {
 		return usageError(c, err)
