@@ -2,6 +2,7 @@ package blob
 
 import (
 	"math/bits"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,6 +15,9 @@ type driveStat struct {
 	stuckWrites atomic.Int32 // writes that were given up and have not come back
 	stuckReads  atomic.Int32 // reads that were hedged and have not come back
 	avoidUntil  atomic.Int64 // ns since driveStats.zero: a read was hedged here shortly before
+	strikes     atomic.Int32 // how often in a row it was avoided and then was slow again
+	flying      atomic.Int32 // reads under way
+	usual       atomic.Int64 // ns that a read takes, smoothed
 
 	mu    sync.Mutex
 	hist  [latencyBuckets]uint32 // reads by the bits of their microseconds
@@ -23,8 +27,17 @@ type driveStat struct {
 const (
 	latencyBuckets = 24   // up to 8 s
 	latencyMemory  = 1024 // reads after which the older half of the weight is dropped
-	// avoidFor is how long readers prefer other drives after a read had to be hedged.
-	avoidFor = time.Second
+	// avoidFor is how long readers prefer other drives after a read had to be hedged. It doubles, maxStrikes times at most,
+	// when a drive is slow again within probation.
+	avoidFor   = time.Second
+	maxStrikes = 5
+	probation  = 10 * time.Second
+	// avoidShare bounds the drives that are avoided at once: one in so many of those in use, fewest of them in any case, since
+	// a small store has to go around as many as its profile can lose.
+	avoidShare = 10
+	fewest     = 4
+	// usualWeight is the share of a new read in the smoothed time: one in this many.
+	usualWeight = 8
 	// hiccups times the hedge floor is how late a read may be without its drive being avoided.
 	hiccups = 5
 	// maxStuckReads bounds the reads, and their buffers, that a drive may sit on.
@@ -33,6 +46,11 @@ const (
 
 // saw records how long a read took.
 func (d *driveStat) saw(t time.Duration) {
+	if usual := d.usual.Load(); usual == 0 {
+		d.usual.Store(int64(t)) // a race of two loses one of many measurements
+	} else {
+		d.usual.Store(usual + (int64(t)-usual)/usualWeight)
+	}
 	bucket := min(bits.Len64(uint64(t.Microseconds())), latencyBuckets-1)
 	d.mu.Lock()
 	d.hist[bucket]++
@@ -132,11 +150,36 @@ func (d *driveStats) slow(took, peers time.Duration) bool {
 	return took >= max(d.hang, 3*peers) || d.spend()
 }
 
-// hedged notes that a drive let a reader down.
+// hedged notes that a drive let a reader down: others avoid it for a while, unless too many are avoided already. Then the
+// fault is not the drives', and to crowd what is left would make it worse.
 func (d *driveStats) hedged(s *driveStat) {
 	d.hedges.Add(1)
 	s.stuckReads.Add(1)
-	s.avoidUntil.Store(d.now() + int64(avoidFor))
+	now, until := d.now(), s.avoidUntil.Load()
+	if until != 0 && now < until {
+		return // one of many readers that were caught at once
+	}
+	if until == 0 || now-until > int64(probation) {
+		s.strikes.Store(0)
+	}
+	if !d.mayAvoid(s, now) {
+		return
+	}
+	s.avoidUntil.Store(now + int64(avoidFor)<<min(s.strikes.Load(), maxStrikes))
+	s.strikes.Add(1)
+}
+
+// mayAvoid tells whether the number of drives that are avoided has room for another.
+func (d *driveStats) mayAvoid(s *driveStat, now int64) bool {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	avoided := 0
+	for _, other := range d.of {
+		if until := other.avoidUntil.Load(); other != s && until != 0 && now < until {
+			avoided++
+		}
+	}
+	return avoided < max(fewest, len(d.of)/avoidShare)
 }
 
 // cameBack notes that a hedged read has ended after all. If that was soon, the machine was busy rather than the drive slow,
@@ -145,7 +188,27 @@ func (d *driveStats) cameBack(s *driveStat, took time.Duration) {
 	s.stuckReads.Add(-1)
 	if took < hiccups*d.floor {
 		s.avoidUntil.Store(0)
+		s.strikes.Store(0)
 	}
+}
+
+// load is what a further read on the drive may take: what one takes, for each that is under way and this one.
+func (s *driveStat) load() int64 { return s.usual.Load() * int64(1+s.flying.Load()) }
+
+// lessLoaded lists the slots of a set so that the drives with less to do tend to come first: of two drawn at random the
+// better comes next (Mitzenmacher, "The Power of Two Choices", 2001). To take the best each time would send all readers to
+// one drive at once.
+func lessLoaded(set uint64, load func(slot int) int64) []int {
+	slots := order(set, 0)
+	for i := range slots {
+		rest := slots[i:]
+		a, b := rand.IntN(len(rest)), rand.IntN(len(rest))
+		if load(rest[b]) < load(rest[a]) {
+			a = b
+		}
+		rest[0], rest[a] = rest[a], rest[0]
+	}
+	return slots
 }
 
 // shun tells whether readers should go to other drives first.

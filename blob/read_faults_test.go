@@ -98,7 +98,7 @@ func (r *rig) spendHedges(blobs []cairn.NewBlob, data []byte) {
 	for range 20 {
 		r.latency(map[cairn.DriveID]time.Duration{drive: 100 * time.Millisecond}, time.Millisecond, nil)
 		r.timed(blobs, 0, data)
-		time.Sleep(2 * time.Second) // until the drive is forgiven
+		time.Sleep(time.Minute) // until the drive is forgiven, and its strikes are forgotten
 	}
 }
 
@@ -117,7 +117,7 @@ func TestHedgeBudget(t *testing.T) {
 			} else {
 				waited++
 			}
-			time.Sleep(2 * time.Second)
+			time.Sleep(time.Minute) // each time the drive is tried anew
 		}
 		if quick < 10 || quick > 20 || waited == 0 {
 			t.Errorf("%d reads were hedged and %d waited, want 10 to 20 hedged of 40", quick, waited)

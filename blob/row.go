@@ -150,7 +150,7 @@ func (row *row) pump() {
 	}
 	// Some slot that is wanted cannot be had, or not soon: any k will do.
 	coming := bits.OnesCount64(row.have | row.flying&good)
-	for _, slot := range order(good&^(row.flying|row.have), row.want) {
+	for _, slot := range row.order(good &^ (row.flying | row.have)) {
 		if coming >= k {
 			break
 		}
@@ -161,7 +161,7 @@ func (row *row) pump() {
 		return
 	}
 	coming = bits.OnesCount64(row.have | row.flying)
-	for _, slot := range order(avoid&^(row.flying|row.have), row.want) {
+	for _, slot := range row.order(avoid &^ (row.flying | row.have)) {
 		if coming >= k {
 			break
 		}
@@ -184,6 +184,11 @@ func (row *row) candidates() (good, avoid uint64) {
 		}
 	}
 	return good, avoid
+}
+
+// order lists the slots of a set: wanted ones first, then those of drives with less to do. r.mu is held.
+func (row *row) order(set uint64) []int {
+	return append(order(set&row.want, 0), lessLoaded(set&^row.want, func(slot int) int64 { return row.r.slots[slot].stat.load() })...)
 }
 
 // order lists the slots of a set, wanted ones first.
@@ -223,7 +228,9 @@ func (row *row) buffer() *strip {
 func (row *row) read(slot int, st slotState, buf *strip) {
 	r := row.r
 	start := r.s.drives.now()
+	st.stat.flying.Add(1)
 	err := r.s.shards.ReadAt(r.ctx, st.drive, r.shard(slot), buf.b[:row.n], row.lo)
+	st.stat.flying.Add(-1)
 	took := time.Duration(r.s.drives.now() - start)
 	if err == nil {
 		r.learn(st.stat, took)
