@@ -32,3 +32,22 @@ func BareScan(ctx context.Context, s *Store, bucket string, max int) (n int, err
 	})
 	return n, err
 }
+
+// ListSteps counts the steps inside the state that a walk over the first max rows of a bucket's current versions makes.
+func ListSteps(ctx context.Context, s *Store, bucket string, max int) (steps int, err error) {
+	b, err := s.Bucket(ctx, bucket)
+	if err != nil {
+		return 0, err
+	}
+	err = s.read(ctx, s.groups.of(b.ID, ""), func(w *replica.View) error {
+		from := key1(famCurrent, b.ID)
+		return w.Walk(from, after(from), func(c replica.Cursor) error {
+			for n := 0; n < max && c.Valid(); n++ {
+				c.Next()
+			}
+			steps = c.Steps()
+			return nil
+		})
+	})
+	return steps, err
+}

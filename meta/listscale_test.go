@@ -1,6 +1,7 @@
 package meta_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -55,6 +56,45 @@ func BenchmarkListPage(b *testing.B) {
 	b.ReportMetric(float64(list.Microseconds()), "list-us")
 	b.ReportMetric(float64(bare.Microseconds()), "bare-us")
 	b.ReportMetric(float64(list)/float64(bare), "list/bare")
+}
+
+// TestListAfterDeletes: deleted keys burden the listings behind them only until a listing has met them: what it stepped over
+// is compacted away. Steps are counted, not time.
+func TestListAfterDeletes(t *testing.T) {
+	s := newStore(t, 1)
+	mustBucket(t, s, "b", cairn.VersioningOff)
+	n := scale(5_000, 100_000)
+	key := func(i int) string { return fmt.Sprintf("k%07d", i) }
+	putMany(t, s, "b", n+1000, key)
+	page := func() int {
+		t.Helper()
+		p, err := s.List(t.Context(), meta.List{Bucket: "b", Max: 1000})
+		if err != nil || len(p.Versions) != 1000 {
+			t.Fatalf("%d keys, %v", len(p.Versions), err)
+		}
+		steps, err := meta.ListSteps(t.Context(), s, "b", 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return steps
+	}
+	before := page()
+	for i := 0; i < n; i += 500 {
+		var rs []meta.DeleteVersion
+		for j := i; j < i+500; j++ {
+			rs = append(rs, meta.DeleteVersion{Ref: meta.VersionRef{Bucket: "b", Key: key(j)}})
+		}
+		if _, errs := s.DeleteVersions(t.Context(), rs); errors.Join(errs...) != nil {
+			t.Fatal(errs)
+		}
+	}
+	met := page()
+	for deadline := time.Now().Add(2 * time.Minute); page() > before; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("a page takes %d steps, %d before the deletions, %d right after them", page(), before, met)
+		}
+	}
+	t.Logf("steps of a page: %d before, %d right after %d deletions, %d now", before, met, n, page())
 }
 
 // scale is the size of a test: the whole of it with CAIRN_SOAK=1.

@@ -101,6 +101,14 @@ func (c Cursor) Value() ([]byte, error) {
 	return c.it.ValueAndErr()
 }
 
+// Steps is how many steps the cursor has made inside the state, over deleted keys too; 0 on another node.
+func (c Cursor) Steps() int {
+	if c.far != nil {
+		return 0
+	}
+	return c.it.Stats().ForwardStepCount[pebble.InternalIterCall]
+}
+
 // Walk calls f with a cursor over [from, to) that stands on the first key and shows one moment's state.
 func (w *View) Walk(from, to []byte, f func(c Cursor) error) error {
 	if w.far != nil {
@@ -115,6 +123,8 @@ func (w *View) Walk(from, to []byte, f func(c Cursor) error) error {
 		err = f(Cursor{it: it})
 		if e := it.Error(); e != nil {
 			err = e
+		} else {
+			w.v.passed(it, from, to)
 		}
 		if e := it.Close(); err == nil {
 			err = e

@@ -38,6 +38,7 @@ type voter struct {
 	in      *queue[event]
 	appends *queue[*pb.Message]
 	applies *queue[*pb.Message]
+	dense   chan span     // what walks want compacted; see dense.go
 	stopped chan struct{} // closed when the voter fails or is closed
 	wg      sync.WaitGroup
 
@@ -130,7 +131,7 @@ func (v *voter) start() error {
 	v.durable.Store(v.st.at.index)
 	v.conf.Store(v.st.conf)
 	v.refs.Store(1)
-	for _, f := range []func() error{v.main, v.appender, v.applier, v.flusher} {
+	for _, f := range []func() error{v.main, v.appender, v.applier, v.flusher, v.thinner} {
 		v.wg.Go(func() {
 			if err := guard(f); err != nil {
 				v.fail(err)

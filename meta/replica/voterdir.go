@@ -96,7 +96,7 @@ func (g *Group) openVoter(home Home) (*voter, error) {
 		return nil, &cairn.Error{Op: "meta.voter", Subject: dir, Err: fmt.Errorf("belongs to cluster %s: %w", f.Cluster, cairn.ErrInvalid)}
 	}
 	v := &voter{home: home, dir: dir, group: g, cfg: &g.cfg, groupID: f.Group,
-		in: newQueue[event](), appends: newQueue[*pb.Message](), applies: newQueue[*pb.Message](), stopped: make(chan struct{})}
+		in: newQueue[event](), appends: newQueue[*pb.Message](), applies: newQueue[*pb.Message](), dense: make(chan span, 1), stopped: make(chan struct{})}
 	if _, err := fmt.Sscanf(f.Voter, "%x", &v.id); err != nil || v.id == 0 || v.id >= raft.LocalApplyThread {
 		return nil, &cairn.Error{Op: "meta.voter", Subject: dir, Err: corrupt("voter id " + f.Voter)}
 	}
