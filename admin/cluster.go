@@ -19,6 +19,14 @@ type Topology interface {
 	Drives(ctx context.Context) ([]cairn.Drive, error)
 	Volumes
 	Tokens
+	VoterPlan
+}
+
+// VoterPlan says which nodes may carry metadata voters. Both return when that is recorded; the voters move afterwards. They
+// refuse what would leave the metadata without enough nodes.
+type VoterPlan interface {
+	AddVoter(ctx context.Context, node cairn.NodeID) error
+	RemoveVoter(ctx context.Context, node cairn.NodeID) error
 }
 
 // Volumes lists volumes.
@@ -74,6 +82,8 @@ func (s *Server) clusterRoutes(api func(string, func(http.ResponseWriter, *http.
 	api("GET /api/v1/tokens", func(_ http.ResponseWriter, r *http.Request) (any, error) { return t.Tokens(r.Context()) })
 	api("POST /api/v1/tokens", s.createToken)
 	api("GET /api/v1/volumes", s.volumes)
+	api("PUT /api/v1/voters/{node}", voterChange(t.AddVoter))
+	api("DELETE /api/v1/voters/{node}", voterChange(t.RemoveVoter))
 	api("GET /api/v1/volumes/{id}", func(_ http.ResponseWriter, r *http.Request) (any, error) {
 		id, err := parseVolume(r.PathValue("id"))
 		if err != nil {
@@ -81,6 +91,16 @@ func (s *Server) clusterRoutes(api func(string, func(http.ResponseWriter, *http.
 		}
 		return t.Volume(r.Context(), id)
 	})
+}
+
+func voterChange(change func(context.Context, cairn.NodeID) error) func(http.ResponseWriter, *http.Request) (any, error) {
+	return func(_ http.ResponseWriter, r *http.Request) (any, error) {
+		id, err := cairn.ParseID(r.PathValue("node"))
+		if err == nil {
+			err = change(r.Context(), id)
+		}
+		return struct{}{}, err
+	}
 }
 
 func (s *Server) createToken(_ http.ResponseWriter, r *http.Request) (any, error) {

@@ -36,8 +36,32 @@ func volumeCommand() *cobra.Command {
 }
 
 func metaCommand() *cobra.Command {
-	return group("meta", "Show the metadata's voters",
+	return group("meta", "Show the metadata's voters, and say which nodes may carry them",
+		voterCommand("add", "PUT", "Let a node of the meta role carry a voter (they all may, unless one was removed)"),
+		voterCommand("remove", "DELETE", "Move the voter of a node to another one"),
 		listCommand("List the voters", "/api/v1/status", func(st admin.Status) string { return votersText(st.Voters) }))
+}
+
+// voterCommand changes which nodes may carry voters.
+func voterCommand(use, method, short string) *cobra.Command {
+	var flags adminFlags
+	c := &cobra.Command{Use: use + " NODE", Short: short, Args: usageArgs(cobra.ExactArgs(1)), RunE: func(c *cobra.Command, args []string) error {
+		a, err := flags.client()
+		if err != nil {
+			return err
+		}
+		n, err := findNode(c.Context(), a, args[0])
+		if err != nil {
+			return err
+		}
+		if err := a.call(c.Context(), method, "/api/v1/voters/"+n.ID.String(), &struct{}{}); err != nil {
+			return err
+		}
+		fmt.Fprintln(c.ErrOrStderr(), "Recorded; `cairn meta ls` shows the voters move.")
+		return nil
+	}}
+	flags.register(c)
+	return c
 }
 
 // listCommand prints what one path answers.

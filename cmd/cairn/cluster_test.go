@@ -52,7 +52,8 @@ func TestClusterCommands(t *testing.T) {
 		"GET /api/v1/status":                    admin.Status{Profile: cairn.Profile{K: 1}, Voters: []admin.Voter{{ID: 4, State: "up", Leader: true, Path: "/d1/meta"}}},
 		"POST /api/v1/tokens?expires=30m0s&roles=data": admin.NewToken{Token: "cairn-join-1-x", Roles: cairn.RoleData, Join: "10.0.0.1:9002",
 			Expires: time.Unix(1e9, 0)},
-		"GET /api/v1/tokens": []admin.Token{{ID: "k1", Used: time.Unix(1e9, 0), Node: two}, {ID: "k2", Expires: time.Unix(1e9, 0)}},
+		"PUT /api/v1/voters/" + one.String(): struct{}{},
+		"GET /api/v1/tokens":                 []admin.Token{{ID: "k1", Used: time.Unix(1e9, 0), Node: two}, {ID: "k2", Expires: time.Unix(1e9, 0)}},
 	})
 	for _, tt := range []struct {
 		args string
@@ -75,6 +76,9 @@ func TestClusterCommands(t *testing.T) {
 		{"meta ls", 0, []string{"leader", "/d1/meta"}},
 		{"token create --roles data --expires 30m", 0, []string{"cairn-join-1-x"}},
 		{"token create --roles king", 2, []string{"none of meta, data, gateway"}},
+		{"meta add alpha", 0, nil},
+		{"meta remove alpha", 1, []string{"nothing at"}},
+		{"meta add nobody", 1, []string{"no node is"}},
 		{"token ls", 0, []string{"used by node " + two.String(), "expired"}},
 	} {
 		var out, errs bytes.Buffer

@@ -210,6 +210,10 @@ func TestClusterOfRoles(t *testing.T) {
 	for _, n := range []*testNode{first, gateway} {
 		checkDrives(t, n, map[string]bool{"d1": true, "d2": true, "d3": true})
 	}
+	f := &facts{server: first.srv, parts: first.srv.parts}
+	if err := f.RemoveVoter(t.Context(), first.srv.state.Node); !errors.Is(err, cairn.ErrPrecondition) {
+		t.Errorf("the last voter's removal: got %v, want a refusal", err)
+	}
 	stores[1].stop()
 	checkDrives(t, first, map[string]bool{"d1": true, "d2": false, "d3": true})
 	checkGet(t, first, "large", large)

@@ -69,6 +69,16 @@ func (f *facts) CreateToken(ctx context.Context, roles cairn.Roles, life time.Du
 	return admin.NewToken{Token: k.Reveal(), Roles: roles, Expires: row.Expires, Join: site.doorAddr()}, nil
 }
 
+// AddVoter lets a node carry metadata voters.
+func (f *facts) AddVoter(ctx context.Context, node cairn.NodeID) error {
+	return f.parts.meta.AddVoter(ctx, node)
+}
+
+// RemoveVoter moves the metadata away from a node.
+func (f *facts) RemoveVoter(ctx context.Context, node cairn.NodeID) error {
+	return f.parts.meta.RemoveVoter(ctx, node)
+}
+
 // Tokens lists tokens without their secrets.
 func (f *facts) Tokens(ctx context.Context) ([]admin.Token, error) {
 	rows, err := f.parts.meta.Tokens(ctx)
