@@ -8,6 +8,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"cairn"
 	"cairn/meta"
 	"cairn/s3api/sigv4"
 )
@@ -288,7 +289,15 @@ func FuzzDocuments(f *testing.F) {
 	f.Add([]byte(`<Delete><Quiet>true</Quiet><Object><Key>k</Key><VersionId>null</VersionId></Object></Delete>`))
 	f.Add([]byte(`<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>"x"</ETag></Part></CompleteMultipartUpload>`))
 	f.Add([]byte(`<!DOCTYPE a [<!ENTITY b "c">]><Tagging><TagSet><Tag><Key>&b;</Key></Tag></TagSet></Tagging>`))
+	f.Add([]byte(`<ServerSideEncryptionConfiguration><Rule><ApplyServerSideEncryptionByDefault><SSEAlgorithm>aws:kms</SSEAlgorithm>` +
+		`</ApplyServerSideEncryptionByDefault></Rule></ServerSideEncryptionConfiguration>`))
 	f.Fuzz(func(t *testing.T, doc []byte) {
+		var enc encryptionDoc
+		if decodeXML(doc, "ServerSideEncryptionConfiguration", &enc) == nil {
+			if r, err := enc.rule(); err == nil && r.Scheme != cairn.SSES3 && r.Scheme != cairn.SSEKMS {
+				t.Errorf("a rule of %q", r.Scheme)
+			}
+		}
 		var d deleteDoc
 		if decodeXML(doc, "Delete", &d) == nil && len(d.Objects) > len(doc) {
 			t.Error("more objects than bytes")

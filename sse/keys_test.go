@@ -158,6 +158,22 @@ func TestRingAtRest(t *testing.T) {
 	}
 }
 
+// FuzzUnwrap unwraps arbitrary bytes: no panic, and no key out of what was never wrapped.
+func FuzzUnwrap(f *testing.F) {
+	ring := NewRing(time.Now())
+	whole, err := ring.Wrap(f.Context(), StoreKey, testKey, nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(whole[1:])
+	f.Add([]byte{wrapFormat})
+	f.Fuzz(func(t *testing.T, wrapped []byte) {
+		if key, err := ring.Unwrap(t.Context(), StoreKey, wrapped, nil); err == nil && !bytes.Equal(wrapped, whole) {
+			t.Errorf("%x opened to %x", wrapped, key)
+		}
+	})
+}
+
 // transit answers as Vault's transit engine does, for one key, k1.
 func transit(t *testing.T) *httptest.Server {
 	t.Helper()
