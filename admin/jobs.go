@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strconv"
 
 	"cairn"
 )
@@ -19,6 +20,13 @@ type Jobs interface {
 	DrainDrive(ctx context.Context, drive string, dry bool) (Drain, error)
 	// UndrainDrive ends that, and lets the drive take new slots again.
 	UndrainDrive(ctx context.Context, drive string) (cairn.Drive, error)
+	// Throttle bounds the bytes per second that repair writes, from now on and after a restart. Errors: ErrInvalid.
+	Throttle(ctx context.Context, bytesPerSec int64) error
+}
+
+// Throttle is the bound of what repair writes.
+type Throttle struct {
+	BytesPerSecond int64 `json:"bytes_per_second"`
 }
 
 // Drain is what emptying a drive takes, and the job that does it.
@@ -59,6 +67,13 @@ func (s *Server) jobRoutes(api func(string, func(http.ResponseWriter, *http.Requ
 			return j.WishJob(r.Context(), id, wish)
 		})
 	}
+	api("POST /api/v1/repair/throttle", func(_ http.ResponseWriter, r *http.Request) (any, error) {
+		n, err := strconv.ParseInt(r.URL.Query().Get("bytes-per-second"), 10, 64)
+		if err != nil {
+			return nil, &cairn.Error{Op: "admin.throttle", Err: fmt.Errorf("want a number of bytes per second: %w", cairn.ErrInvalid)}
+		}
+		return Throttle{BytesPerSecond: n}, j.Throttle(r.Context(), n)
+	})
 	// The drive is a parameter, since it may be named by its path.
 	api("POST /api/v1/drains", func(_ http.ResponseWriter, r *http.Request) (any, error) {
 		q := r.URL.Query()

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -77,6 +76,7 @@ const (
 	firstBackoff       = time.Second
 	maxBackoff         = 5 * time.Minute
 	readOnlyHazard     = 10
+	maxBurst           = 1 << 20 // bytes
 )
 
 func (c *Config) setDefaults() error {
@@ -133,7 +133,7 @@ func New(cfg Config) (*Repairer, error) {
 	if err := cfg.setDefaults(); err != nil {
 		return nil, err
 	}
-	burst := int(min(max(cfg.RateBytesPerSec/4, 64<<10), math.MaxInt32))
+	burst := int(min(max(cfg.RateBytesPerSec/4, 64<<10), maxBurst)) // the same at every rate that Throttle sets
 	r := &Repairer{cfg: cfg, limit: rate.NewLimiter(rate.Limit(cfg.RateBytesPerSec), burst),
 		room:    semaphore.NewWeighted(int64(cfg.Parallel) * smallPerLarge),
 		reports: make(chan cairn.Damage, reportQueue), wake: make(chan struct{}, 1), progress: newProgress(),
@@ -141,6 +141,25 @@ func New(cfg Config) (*Repairer, error) {
 	r.paused.Store(cfg.Paused)
 	return r, nil
 }
+
+// The limits of Throttle in bytes per second. Below the least, a drive of 10 TB would take four months to rebuild.
+const (
+	MinRate = 1 << 20
+	MaxRate = 64 << 30
+)
+
+// Throttle bounds the bytes per second that are written from now on. Errors: ErrInvalid, with what to do instead.
+func (r *Repairer) Throttle(bytesPerSec float64) error {
+	if !(bytesPerSec >= MinRate && bytesPerSec <= MaxRate) {
+		return &cairn.Error{Op: "repair.throttle", Err: fmt.Errorf(
+			"%.0f bytes per second: want 1 MiB to 64 GiB; to stop repair altogether, pause its job: %w", bytesPerSec, cairn.ErrInvalid)}
+	}
+	r.limit.SetLimit(rate.Limit(bytesPerSec))
+	return nil
+}
+
+// Rate is the bound that is in force, in bytes per second.
+func (r *Repairer) Rate() float64 { return float64(r.limit.Limit()) }
 
 // Pause stops repair after what is under way (seconds), or lets it go on. Findings are recorded meanwhile.
 func (r *Repairer) Pause(paused bool) {
