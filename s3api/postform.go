@@ -33,9 +33,6 @@ type postForm struct {
 // postObject stores the file of a form. Who may do so, the form's policy and its signature say; without them nobody is known,
 // and the bucket decides.
 func (c *call) postObject() error {
-	if c.header("Content-Type") == "" {
-		return c.refusePost()
-	}
 	form, err := c.readForm()
 	if err != nil {
 		return err
