@@ -186,7 +186,7 @@ func (p *parts) openHealing(cfg Config) (err error) {
 		return err
 	}
 	p.watcher, err = membership.NewWatcher(membership.WatcherConfig{Nodes: p.meta, Prober: prober{p.site.dialer}, Self: cfg.Directory.State.Node,
-		Changed: p.steward.Wake, Logger: cfg.Logger.With("part", "watcher")})
+		Holds: p.view.Holds, Changed: p.steward.Wake, Logger: cfg.Logger.With("part", "watcher")})
 	return err
 }
 
