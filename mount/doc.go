@@ -13,5 +13,7 @@
 //   - memory for fetched bytes is bounded by Config.MemoryBytes: who finds none waits;
 //   - every wait for the store ends after Config.Patience, with EIO and a line in the log that says why.
 //
+// The process that mounts must not map files of its own mount: see TestMappedRandomOrder.
+//
 // What no path can hold lies under .cairn/key (names.go). It deliberately does not write, and does not talk to other mounts.
 package mount

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -285,33 +286,56 @@ func TestReadsAreRightAndFetchedOnce(t *testing.T) {
 	}
 }
 
-// A mapped file is read in random order while it fills, and is whole in the end.
+// A mapped file is read in random order while it fills, and is whole in the end. Another process maps it: a page fault on a
+// mapping stops a thread where Go's runtime cannot, and were it a thread of the process that serves the fault, the
+// collector would wait for it for ever.
 func TestMappedRandomOrder(t *testing.T) {
 	b := newBucket()
-	want := random(7, 5*cache.ChunkBytes+777)
+	want := random(mapSeed, mapSize)
 	b.put("w.gguf", want)
 	md := mountAt(t, b, t.TempDir(), nil)
-	f, err := os.Open(filepath.Join(md.dir, "w.gguf"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	got, err := unix.Mmap(int(f.Fd()), 0, len(want), unix.PROT_READ, unix.MAP_SHARED)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Munmap(got)
-	order := rand.New(rand.NewPCG(1, 2)).Perm(len(want) / 4096)
-	for _, p := range order {
-		if !bytes.Equal(got[p*4096:(p+1)*4096], want[p*4096:(p+1)*4096]) {
-			t.Fatalf("page %d differs", p)
-		}
+	child := exec.Command(os.Args[0], "-test.run", "^TestMapper$", "-test.v")
+	child.Env = append(os.Environ(), mapVariable+"="+filepath.Join(md.dir, "w.gguf"))
+	child.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if out, err := child.CombinedOutput(); err != nil || !bytes.Contains(out, []byte("all pages are right")) {
+		t.Fatalf("the process that maps the file: %v\n%s", err, out)
 	}
 	md.published("w.gguf")
 	if n := b.bytes.Load(); n != int64(len(want)) {
 		t.Errorf("%d bytes from the store, want %d", n, len(want))
 	}
-	md.same("w.gguf", want) // another inode, opened by the kernel itself, while the mapping lives
+	md.same("w.gguf", want) // another inode, opened by the kernel itself
+}
+
+const (
+	mapVariable = "CAIRN_TEST_MAP"
+	mapSeed     = 7
+	mapSize     = 5*cache.ChunkBytes + 777
+)
+
+// TestMapper is TestMappedRandomOrder's other process.
+func TestMapper(t *testing.T) {
+	path := os.Getenv(mapVariable)
+	if path == "" {
+		return // there is nothing to test by itself
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	got, err := unix.Mmap(int(f.Fd()), 0, mapSize, unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Munmap(got)
+	want := random(mapSeed, mapSize)
+	for _, p := range rand.New(rand.NewPCG(1, 2)).Perm(mapSize / 4096) {
+		if !bytes.Equal(got[p*4096:(p+1)*4096], want[p*4096:(p+1)*4096]) {
+			t.Fatalf("page %d differs", p)
+		}
+	}
+	t.Log("all pages are right")
 }
 
 // An overwrite is seen by the next open; a file that was open before never mixes the two.
