@@ -212,13 +212,17 @@ func TestAbsentDriveProvesNothing(t *testing.T) {
 func TestFailingDriveIsNotDamageOfShards(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		for range 8 {
+		for range 7 {
 			r.put(1)
 		}
-		bad := r.node.ID(1)
+		bad, _ := r.shard(r.put(1), 0) // a drive with a shard: volumes have three of the four
+		n := 0
+		for r.node.ID(n) != bad {
+			n++
+		}
 		r.disk.Fault = func(_ context.Context, call blobtest.Call) error {
 			if call.Drive == bad && call.Op == blobtest.OpVerify {
-				r.node.Set(1, cairn.DriveFailing)
+				r.node.Set(n, cairn.DriveFailing)
 				return cairn.ErrCorrupt
 			}
 			return nil
