@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -181,6 +182,51 @@ func TestLeaderStalls(t *testing.T) {
 	if now, _ := g.leaderNow(); now == lead {
 		t.Error("the hung voter still leads")
 	}
+	if got, _ := mustGet(t, g, "a"); got != "2" {
+		t.Errorf("a = %q, want 2", got)
+	}
+}
+
+// A voter that lags keeps the others' logs from being cut: when the leader dies, it and the third are the only majority, and
+// nothing but the third's log can bring it up to date.
+func TestLaggardIsCaughtUpWithoutTheLeader(t *testing.T) {
+	cfg := testConfig(3)
+	cfg.SegmentBytes, cfg.LogBytes, cfg.MemTableBytes = 4<<10, 8<<10, 64<<10
+	g, err := Open(cfg, makeHomes(t, 3)) // without Run, which would open the leader's voter again
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	put(t, g, "a", "1")
+	lead, _, err := g.leader(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var slow *voter
+	for _, v := range *g.voters.Load() {
+		if v != lead {
+			slow = v
+		}
+	}
+	gate := make(chan struct{})
+	slow.in.put(event{do: func(*raft.RawNode) { <-gate }})
+	for i := range 40 { // five times LogBytes
+		lead.call(func(rn *raft.RawNode) { rn.ReportUnreachable(slow.id) }) // it is sent one message at a time
+		put(t, g, fmt.Sprint("k", i), strings.Repeat("x", 1<<10))
+	}
+	for _, v := range *g.voters.Load() {
+		for v != slow && v.applied.Load() < lead.applied.Load() {
+			time.Sleep(time.Millisecond)
+		}
+		if v != slow {
+			if err := v.flush(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	lead.fail(errInjected)
+	close(gate)
+	put(t, g, "a", "2")
 	if got, _ := mustGet(t, g, "a"); got != "2" {
 		t.Errorf("a = %q, want 2", got)
 	}

@@ -224,7 +224,7 @@ func (v *voter) finish(at position) {
 func (v *voter) flusher() error {
 	t := time.NewTicker(200 * time.Millisecond)
 	defer t.Stop()
-	last := time.Now()
+	last, held := time.Now(), false
 	for {
 		select {
 		case <-t.C:
@@ -233,17 +233,38 @@ func (v *voter) flusher() error {
 		}
 		size, _ := v.log.Size()
 		idle := time.Since(last) > flushEvery && v.applied.Load() > v.durable.Load()
-		if size <= v.cfg.LogBytes && !idle {
+		if (size <= v.cfg.LogBytes || held && time.Since(last) < heldEvery) && !idle {
 			continue
 		}
 		last = time.Now()
 		if err := v.flush(); err != nil {
 			return err
 		}
+		size, _ = v.log.Size()
+		held = size > v.cfg.LogBytes
 	}
 }
 
-const flushEvery = 30 * time.Second
+const (
+	flushEvery = 30 * time.Second
+	heldEvery  = 2 * time.Second // while the log stays for somebody, a flush makes it no shorter
+	// A voter that lags keeps the log of the others from being cut until it is this many times LogBytes.
+	laggardLogs = 8
+)
+
+// laggard returns the last index of the voter of this process that has the least of the log. There are no snapshots to send:
+// a voter that lags behind all other logs can only be replaced, which takes a majority without it, and with the
+// leader's loss it may be a part of the only one. Voters on other nodes are not looked at.
+func (g *Group) laggard(conf *pb.ConfState) uint64 {
+	least := ^uint64(0)
+	for _, id := range conf.GetVoters() {
+		if v := g.voter(id); v != nil && !v.failed() {
+			last, _ := v.log.last()
+			least = min(least, last)
+		}
+	}
+	return least
+}
 
 // flush writes the state's memory to disk and lets go of the log before that, but for what laggards and seeds need.
 func (v *voter) flush() error {
@@ -267,7 +288,8 @@ func (v *voter) flush() error {
 		}
 		v.durable.Store(at)
 	}
-	to := min(at, v.log.keepFrom(v.cfg.LogBytes), v.group.holdFrom())
+	to := min(at, v.log.keepFrom(v.cfg.LogBytes), v.group.holdFrom(),
+		max(v.group.laggard(v.conf.Load()), v.log.keepFrom(laggardLogs*v.cfg.LogBytes)))
 	var gone []*segment
 	v.call(func(*raft.RawNode) { gone = v.log.Drop(to) })
 	if len(gone) == 0 {
