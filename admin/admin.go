@@ -4,23 +4,26 @@
 // It owns the shapes of that JSON, the routes, their authentication, the verdict on the store's health (Judge, a pure
 // function) and the metrics registry. It does not gather the facts: the Cluster that it is given does.
 //
-// Who may call what: /healthz/* answers anybody, with one word. /metrics answers callers on the loopback interface, and
-// others with the root credentials. Everything under /api/ and the Go profiles under /debug/pprof/ need the root
-// credentials or those of a user with the policy admin, as HTTP basic authentication; there is no TLS of its own, so the address belongs on loopback or behind a proxy.
+// Every request of the API is one line of a table (route.go): the action that the policies are asked about, the record that is
+// left of a change, the OpenAPI document and the command line's form come from that line. Errors are problem documents.
+//
+// Who may call what: /healthz/* answers anybody, with one word. /metrics answers callers on the loopback interface. All else
+// needs an access key and its secret key, as HTTP basic authentication or as a session's cookie: the root identity may do
+// everything, a user what its policies allow of the actions cairn:*. Objects are served below /s3/ by the S3 frontend itself,
+// as whoever asks, under the same policies. There is no TLS of its own, so the address belongs on loopback or behind a proxy;
+// browsers keep the session's cookie only there.
 package admin
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
+	"crypto/rand"
+	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/pprof"
-	"net/netip"
+	"net/url"
 	"strings"
 	"time"
 
@@ -54,15 +57,29 @@ type Config struct {
 	Identities Identities
 	// Buckets shows buckets and sets their quotas; nil where the process keeps none.
 	Buckets Buckets
-	Logger  *slog.Logger
+	// Objects serves S3 requests for whoever is logged in; nil where the process serves no clients.
+	Objects Objects
+	// S3URL is where clients find S3, for people to copy.
+	S3URL string
+	// Sessions keeps the dashboard's sessions, Journal the audit log; nil for none.
+	Sessions Sessions
+	Journal  Journal
+	Logger   *slog.Logger
 	// ReadyTimeout bounds a readiness probe. Default 3 s.
 	ReadyTimeout time.Duration
 }
 
-// Server is an http.Handler. Safe for concurrent use.
+// Server is an http.Handler. Its Run samples the history. Safe for concurrent use.
 type Server struct {
-	cfg Config
-	mux *http.ServeMux
+	cfg     Config
+	mux     *http.ServeMux
+	table   []Route
+	object  http.Handler // the line whose path holds a key
+	front   http.Handler // all behind the check of a request's origin
+	openAPI json.RawMessage
+	tries   tries
+	watch   watch
+	ring    ring
 }
 
 // New returns the handler of the admin interface.
@@ -77,45 +94,127 @@ func New(cfg Config) (*Server, error) {
 		cfg.ReadyTimeout = 3 * time.Second
 	}
 	s := &Server{cfg: cfg, mux: http.NewServeMux()}
-	s.mux.HandleFunc("GET /healthz/live", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "live") })
-	s.mux.HandleFunc("GET /healthz/ready", s.ready)
-	metrics := promhttp.HandlerFor(cfg.Metrics.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4})
-	s.mux.Handle("GET /metrics", s.loopbackOrRoot(metrics))
-	s.mux.Handle("GET /debug/pprof/", s.root(http.HandlerFunc(pprof.Index)))
-	s.mux.Handle("GET /debug/pprof/profile", s.root(http.HandlerFunc(pprof.Profile)))
-	s.mux.Handle("GET /debug/pprof/trace", s.root(http.HandlerFunc(pprof.Trace)))
-	api := func(pattern string, h func(w http.ResponseWriter, r *http.Request) (any, error)) {
-		s.mux.Handle(pattern, s.root(answer(h)))
+	s.table = s.routes(s.serves)
+	document, err := openAPI(Routes())
+	if err != nil {
+		return nil, err
 	}
-	api("GET /api/v1/status", s.status)
-	api("GET /api/v1/scrub", s.scrub)
-	api("POST /api/v1/scrub", s.startScrub)
-	api("GET /api/v1/repair", s.repair)
-	if cfg.Identities != nil {
-		s.identityRoutes(api)
-	}
-	if cfg.Buckets != nil {
-		s.bucketRoutes(api)
-	}
-	s.clusterRoutes(api)
-	if cfg.Jobs != nil {
-		s.jobRoutes(api)
-	}
+	s.openAPI = document
+	s.watch.init(s)
+	s.handleAll()
 	return s, nil
 }
 
-// objectRoute is kept off the ServeMux, which would clean "//" and ".." out of keys.
-const objectRoute = "/api/v1/objects/"
+// handleAll fills the mux.
+func (s *Server) handleAll() {
+	s.mux.HandleFunc("GET /healthz/live", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "live") })
+	s.mux.HandleFunc("GET /healthz/ready", s.ready)
+	metrics := promhttp.HandlerFor(s.cfg.Metrics.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4})
+	s.mux.Handle("GET /metrics", s.loopbackOr("cairn:GetMetrics", metrics))
+	s.mux.Handle("GET /debug/pprof/", s.guarded("cairn:Profile", http.HandlerFunc(pprof.Index)))
+	s.mux.Handle("GET /debug/pprof/profile", s.guarded("cairn:Profile", http.HandlerFunc(pprof.Profile)))
+	s.mux.Handle("GET /debug/pprof/trace", s.guarded("cairn:Profile", http.HandlerFunc(pprof.Trace)))
+	for i := range s.table {
+		if r := &s.table[i]; r.raw {
+			s.object = s.serveRoute(r)
+		} else {
+			s.mux.Handle(r.Pattern, s.serveRoute(r))
+		}
+	}
+	if s.cfg.Sessions != nil {
+		s.mux.Handle("POST /login", answer(s.login))
+		s.mux.Handle("POST /logout", answer(s.logout))
+	}
+	s.front = http.NewCrossOriginProtection().Handler(http.HandlerFunc(s.dispatch))
+}
+
+// objectRoute and s3Route are kept off the ServeMux, which would clean "//" and ".." out of keys.
+const (
+	objectRoute = "/api/v1/objects/"
+	s3Route     = "/s3/"
+)
+
+const requestIDHeader = "X-Request-Id"
 
 // ServeHTTP answers one request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("X-Content-Type-Options", "nosniff")
-	w.Header().Set("Cache-Control", "no-store")
-	if r.Method == http.MethodGet && strings.HasPrefix(r.URL.Path, objectRoute) {
-		s.root(answer(s.object)).ServeHTTP(w, r)
-		return
+	var id [8]byte
+	rand.Read(id[:])
+	h := w.Header()
+	h.Set(requestIDHeader, hex.EncodeToString(id[:]))
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Cache-Control", "no-store")
+	h.Set("Referrer-Policy", "no-referrer")
+	// Whatever is answered may not be framed; what is not the dashboard's own page may not run anything either.
+	h.Set("X-Frame-Options", "DENY")
+	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'; sandbox")
+	s.front.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), requestKey{}, &request{id: h.Get(requestIDHeader)})))
+}
+
+// dispatch is behind the check that no page of another origin makes changes here with a browser's cookie.
+func (s *Server) dispatch(w http.ResponseWriter, r *http.Request) {
+	switch path := r.URL.Path; {
+	case strings.HasPrefix(path, s3Route):
+		s.serveS3(w, r)
+	case r.Method == http.MethodGet && strings.HasPrefix(path, objectRoute):
+		s.object.ServeHTTP(w, r)
+	default:
+		s.mux.ServeHTTP(w, r)
 	}
-	s.mux.ServeHTTP(w, r)
+}
+
+// request is what is known of a request under way.
+type request struct {
+	id     string
+	caller iam.Identity
+}
+
+type requestKey struct{}
+
+func requestID(r *http.Request) string {
+	if q, ok := r.Context().Value(requestKey{}).(*request); ok {
+		return q.id
+	}
+	return ""
+}
+
+// callerOf is who makes a request that a line of the API serves.
+func callerOf(r *http.Request) iam.Identity {
+	if q, ok := r.Context().Value(requestKey{}).(*request); ok {
+		return q.caller
+	}
+	return iam.Identity{}
+}
+
+// serveRoute is who, whether, the work, and the record of a change.
+func (s *Server) serveRoute(route *Route) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		id, err := s.identify(r)
+		if err != nil {
+			fail(w, r, err)
+			return
+		}
+		if q, ok := r.Context().Value(requestKey{}).(*request); ok {
+			q.caller = id
+		}
+		if err = s.mayDo(&id, route); err == nil {
+			err = respond(w, r, route.handle)
+		} else {
+			fail(w, r, err)
+		}
+		if route.Changes() || denied(err) {
+			s.audit(r, id, route.Action, subjectOf(r), err)
+		}
+	})
+}
+
+// subjectOf names what a request was about.
+func subjectOf(r *http.Request) string {
+	subject := r.Method + " " + r.URL.Path
+	if q, err := url.QueryUnescape(r.URL.RawQuery); err == nil && q != "" {
+		subject += "?" + q
+	}
+	return subject
 }
 
 func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
@@ -127,6 +226,21 @@ func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	fmt.Fprintln(w, "ready")
+}
+
+// statusRoutes adds what shows the store as a whole, its scrub and its objects.
+func (s *Server) statusRoutes(api register) {
+	api(Route{Pattern: "GET /api/v1/status", Action: "cairn:GetStatus", CLI: "status", What: "Show the store's health and everything that it rests on.",
+		Gives: Status{}}, s.status)
+	api(Route{Pattern: "GET /api/v1/scrub", Action: "cairn:GetStatus", CLI: "scrub status", What: "Show what the scrubber does and has found.",
+		Gives: Scrub{}}, s.scrub)
+	api(Route{Pattern: "POST /api/v1/scrub", Action: "cairn:StartScrub", CLI: "scrub start", What: "Begin a full pass, or join the one under way.",
+		Gives: Scrub{}}, s.startScrub)
+	api(Route{Pattern: "GET /api/v1/repair", Action: "cairn:GetStatus", CLI: "repair status", What: "Show what repair does and what waits for it.",
+		Gives: Repair{}}, s.repair)
+	api(Route{Pattern: "GET /api/v1/objects/{bucket}/{key}/shards", Action: "cairn:GetObjectShards", CLI: "object show bucket/key",
+		What: "Show an object's blobs and where every shard is.", Gives: Object{}, raw: true,
+		Query: []Parameter{{"version", "version ID; the current one without"}, {"verify", "1: read and check every shard"}}}, s.shards)
 }
 
 func (s *Server) status(_ http.ResponseWriter, r *http.Request) (any, error) {
@@ -142,8 +256,11 @@ func (s *Server) startScrub(w http.ResponseWriter, r *http.Request) (any, error)
 	if err := s.cfg.Cluster.StartScrub(r.Context()); err != nil {
 		return nil, err
 	}
-	w.WriteHeader(http.StatusAccepted)
-	return s.scrub(w, r)
+	st, err := s.scrub(w, r)
+	if err == nil {
+		w.WriteHeader(http.StatusAccepted)
+	}
+	return st, err
 }
 
 func (s *Server) repair(_ http.ResponseWriter, r *http.Request) (any, error) {
@@ -151,8 +268,8 @@ func (s *Server) repair(_ http.ResponseWriter, r *http.Request) (any, error) {
 	return st.Repair, err
 }
 
-// object answers /api/v1/objects/BUCKET/KEY/shards?version=ID&verify=1; the key may hold any character, escaped or not.
-func (s *Server) object(_ http.ResponseWriter, r *http.Request) (any, error) {
+// shards answers /api/v1/objects/BUCKET/KEY/shards?version=ID&verify=1; the key may hold any character, escaped or not.
+func (s *Server) shards(_ http.ResponseWriter, r *http.Request) (any, error) {
 	rest, ok := strings.CutSuffix(strings.TrimPrefix(r.URL.Path, objectRoute), "/shards")
 	bucket, key, found := strings.Cut(rest, "/")
 	if !ok || !found || bucket == "" || key == "" {
@@ -174,86 +291,26 @@ func (s *Server) object(_ http.ResponseWriter, r *http.Request) (any, error) {
 	return s.cfg.Cluster.Object(r.Context(), ref, r.URL.Query().Get("verify") != "")
 }
 
-// answer writes what h returns as JSON.
-func answer(h func(w http.ResponseWriter, r *http.Request) (any, error)) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		v, err := h(w, r)
-		if err != nil {
-			w.WriteHeader(statusOf(err))
-			v = Failure{Error: err.Error()}
-		}
-		e := json.NewEncoder(w)
-		e.SetIndent("", "  ")
-		if err := e.Encode(v); err != nil {
-			panic(http.ErrAbortHandler) // the client must not take a cut answer for a whole one
-		}
-	})
+// answer makes a handler of h.
+func answer(h handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { respond(w, r, h) })
 }
 
-// Failure is the body of an answer other than 2xx.
-type Failure struct {
-	Error string `json:"error"`
-}
-
-func statusOf(err error) int {
+// respond writes what h returns as JSON, or its error as a problem document. h may have answered already: then it returns nil.
+func respond(w http.ResponseWriter, r *http.Request, h handler) error {
+	w.Header().Set("Content-Type", "application/json")
+	v, err := h(w, r)
 	switch {
-	case errors.Is(err, cairn.ErrNotFound):
-		return http.StatusNotFound
-	case errors.Is(err, cairn.ErrExists), errors.Is(err, cairn.ErrNotEmpty), errors.Is(err, cairn.ErrPrecondition):
-		return http.StatusConflict
-	case errors.Is(err, cairn.ErrInvalid):
-		return http.StatusBadRequest
-	case errors.Is(err, cairn.ErrUnavailable), errors.Is(err, cairn.ErrQuorum), errors.Is(err, cairn.ErrOverloaded):
-		return http.StatusServiceUnavailable
+	case err != nil:
+		fail(w, r, err)
+		return err
+	case v == nil:
+		return nil
 	}
-	return http.StatusInternalServerError
-}
-
-// root lets only the root identity through.
-func (s *Server) root(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !s.isRoot(r) {
-			w.Header().Set("WWW-Authenticate", `Basic realm="cairn admin"`)
-			w.Header().Set("Content-Type", "application/json")
-			w.WriteHeader(http.StatusUnauthorized)
-			json.NewEncoder(w).Encode(Failure{Error: "the root access key and secret key are needed"})
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
-}
-
-func (s *Server) isRoot(r *http.Request) bool {
-	user, password, ok := r.BasicAuth()
-	// Hashes have one length, so the comparison's time tells nothing about the secret's.
-	gotUser, gotPassword := sha256.Sum256([]byte(user)), sha256.Sum256([]byte(password))
-	wantUser, wantPassword := sha256.Sum256([]byte(s.cfg.AccessKey)), sha256.Sum256([]byte(s.cfg.SecretKey))
-	same := subtle.ConstantTimeCompare(gotUser[:], wantUser[:]) & subtle.ConstantTimeCompare(gotPassword[:], wantPassword[:])
-	return ok && (same == 1 || s.isAdmin(user, password))
-}
-
-// isAdmin knows users that may do everything.
-func (s *Server) isAdmin(user, password string) bool {
-	if s.cfg.Identities == nil {
-		return false
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	if err := e.Encode(v); err != nil {
+		panic(http.ErrAbortHandler) // the client must not take a cut answer for a whole one
 	}
-	secret, id, err := s.cfg.Identities.Lookup(user, "")
-	if err != nil || !id.Admin() || s.cfg.Identities.Authorize(&id, &iam.Request{Action: "admin:All"}) != nil {
-		return false
-	}
-	got, want := sha256.Sum256([]byte(password)), sha256.Sum256([]byte(secret))
-	return subtle.ConstantTimeCompare(got[:], want[:]) == 1
-}
-
-func (s *Server) loopbackOrRoot(next http.Handler) http.Handler {
-	guarded := s.root(next)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		host, _, _ := net.SplitHostPort(r.RemoteAddr)
-		if ip, err := netip.ParseAddr(host); err == nil && ip.IsLoopback() {
-			next.ServeHTTP(w, r)
-			return
-		}
-		guarded.ServeHTTP(w, r)
-	})
+	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 
 // cluster answers from fields.
 type cluster struct {
+	mu      sync.Mutex // of what a test changes while it is asked
 	status  Status
 	err     error
 	ready   error
@@ -23,7 +25,11 @@ type cluster struct {
 	started int
 }
 
-func (c *cluster) Status(context.Context) (Status, error) { return c.status, c.err }
+func (c *cluster) Status(context.Context) (Status, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.status, c.err
+}
 func (c *cluster) Object(_ context.Context, ref meta.VersionRef, _ bool) (Object, error) {
 	c.asked = ref
 	return Object{Version: cairn.Version{Bucket: ref.Bucket, Key: ref.Key}}, c.err
@@ -148,9 +154,10 @@ func TestErrorsHaveStatusAndText(t *testing.T) {
 	for err, want := range map[error]int{cairn.ErrNotFound: 404, cairn.ErrInvalid: 400, cairn.ErrUnavailable: 503, cairn.ErrCorrupt: 500} {
 		c.err = fmt.Errorf("the reason: %w", err)
 		w := ask(s, "GET", "/api/v1/status", "root:secret", loopback)
-		var f Failure
-		if jerr := json.Unmarshal(w.Body.Bytes(), &f); jerr != nil || w.Code != want || !strings.Contains(f.Error, "the reason") {
-			t.Errorf("%v: got %d %s, want %d with the reason", err, w.Code, w.Body, want)
+		var p Problem
+		if jerr := json.Unmarshal(w.Body.Bytes(), &p); jerr != nil || w.Code != want || p.Status != want || !strings.Contains(p.Detail, "the reason") ||
+			p.Title == "" || p.RequestID == "" || p.RequestID != w.Header().Get(requestIDHeader) || w.Header().Get("Content-Type") != "application/problem+json" {
+			t.Errorf("%v: got %d %s, want a problem document %d with the reason", err, w.Code, w.Body, want)
 		}
 	}
 }

@@ -2,7 +2,6 @@ package admin
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 
 	"cairn"
@@ -33,8 +32,9 @@ type Quota struct {
 }
 
 // bucketRoutes adds what shows buckets and sets their quotas.
-func (s *Server) bucketRoutes(api func(pattern string, h func(w http.ResponseWriter, r *http.Request) (any, error))) {
-	api("GET /api/v1/buckets", func(_ http.ResponseWriter, r *http.Request) (any, error) {
+func (s *Server) bucketRoutes(api register) {
+	api(Route{Pattern: "GET /api/v1/buckets", Action: "cairn:ListBuckets", CLI: "bucket ls", What: "List all buckets, what they hold and may hold.",
+		Gives: []Bucket{}}, func(_ http.ResponseWriter, r *http.Request) (any, error) {
 		rows, err := s.cfg.Buckets.Buckets(r.Context())
 		if err != nil {
 			return nil, err
@@ -47,13 +47,14 @@ func (s *Server) bucketRoutes(api func(pattern string, h func(w http.ResponseWri
 		}
 		return list, nil
 	})
-	api("PUT /api/v1/buckets/{name}/quota", func(_ http.ResponseWriter, r *http.Request) (any, error) {
+	api(Route{Pattern: "PUT /api/v1/buckets/{name}/quota", Action: "cairn:PutBucketQuota", CLI: "bucket quota b 1GiB",
+		What: "Limit the bytes of all versions in a bucket.", Takes: Quota{}, Gives: Bucket{}}, func(_ http.ResponseWriter, r *http.Request) (any, error) {
 		var q Quota
 		if err := read(r, &q); err != nil {
 			return nil, err
 		}
 		if q.QuotaBytes < 0 {
-			return nil, &cairn.Error{Op: "admin.quota", Subject: r.PathValue("name"), Err: fmt.Errorf("a quota is not negative: %w", cairn.ErrInvalid)}
+			return nil, &cairn.Error{Op: "admin.quota", Subject: r.PathValue("name"), Err: &FieldError{"quota_bytes", "a quota is not negative"}}
 		}
 		row, err := s.cfg.Buckets.UpdateBucket(r.Context(), r.PathValue("name"), func(b *cairn.Bucket) error {
 			b.QuotaBytes = q.QuotaBytes

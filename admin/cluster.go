@@ -75,25 +75,33 @@ const MaxTokenLife = 7 * 24 * time.Hour
 const maxVolumePage = 10_000
 
 // clusterRoutes adds what is asked of a Topology.
-func (s *Server) clusterRoutes(api func(string, func(http.ResponseWriter, *http.Request) (any, error))) {
+func (s *Server) clusterRoutes(api register) {
 	t := s.cfg.Topology
-	api("GET /api/v1/nodes", func(_ http.ResponseWriter, r *http.Request) (any, error) { return t.Nodes(r.Context()) })
-	api("GET /api/v1/drives", func(_ http.ResponseWriter, r *http.Request) (any, error) { return t.Drives(r.Context()) })
-	api("GET /api/v1/tokens", func(_ http.ResponseWriter, r *http.Request) (any, error) { return t.Tokens(r.Context()) })
-	api("POST /api/v1/tokens", s.createToken)
-	api("GET /api/v1/volumes", s.volumes)
-	api("PUT /api/v1/voters/{node}", voterChange(t.AddVoter))
-	api("DELETE /api/v1/voters/{node}", voterChange(t.RemoveVoter))
-	api("GET /api/v1/volumes/{id}", func(_ http.ResponseWriter, r *http.Request) (any, error) {
-		id, err := parseVolume(r.PathValue("id"))
-		if err != nil {
-			return nil, err
-		}
-		return t.Volume(r.Context(), id)
-	})
+	api(Route{Pattern: "GET /api/v1/nodes", Action: "cairn:ListNodes", CLI: "node ls", What: "List all nodes, removed ones too.", Gives: []cairn.Node{}},
+		func(_ http.ResponseWriter, r *http.Request) (any, error) { return t.Nodes(r.Context()) })
+	api(Route{Pattern: "GET /api/v1/drives", Action: "cairn:ListDrives", CLI: "drive ls", What: "List all drives that are known, retired ones too.", Gives: []cairn.Drive{}},
+		func(_ http.ResponseWriter, r *http.Request) (any, error) { return t.Drives(r.Context()) })
+	api(Route{Pattern: "GET /api/v1/tokens", Action: "cairn:ListTokens", CLI: "token ls", What: "List join tokens, without their secrets.", Gives: []Token{}},
+		func(_ http.ResponseWriter, r *http.Request) (any, error) { return t.Tokens(r.Context()) })
+	api(Route{Pattern: "POST /api/v1/tokens", Action: "cairn:CreateToken", CLI: "token create", What: "Make a join token.", Gives: NewToken{}, Grants: true,
+		Query: []Parameter{{"roles", "roles that it lets in, separated by commas"}, {"expires", "how long it is good, e.g. 1h"}}}, s.createToken)
+	api(Route{Pattern: "GET /api/v1/volumes", Action: "cairn:ListVolumes", CLI: "volume ls", What: "List volumes by ID.", Gives: []cairn.Volume{},
+		Query: []Parameter{{"after", "volume to begin behind"}, {"max", "volumes in the answer, up to 10000"}}}, s.volumes)
+	api(Route{Pattern: "GET /api/v1/volumes/{id}", Action: "cairn:ListVolumes", CLI: "volume show v7", What: "Show one volume, its drives and what it holds.", Gives: VolumeDetail{}},
+		func(_ http.ResponseWriter, r *http.Request) (any, error) {
+			id, err := parseVolume(r.PathValue("id"))
+			if err != nil {
+				return nil, err
+			}
+			return t.Volume(r.Context(), id)
+		})
+	api(Route{Pattern: "PUT /api/v1/voters/{node}", Action: "cairn:ChangeVoters", CLI: "meta add n1", What: "Let a node carry metadata voters.", Gives: struct{}{}},
+		voterChange(func(ctx context.Context, id cairn.NodeID) error { return t.AddVoter(ctx, id) }))
+	api(Route{Pattern: "DELETE /api/v1/voters/{node}", Action: "cairn:ChangeVoters", CLI: "meta remove n1", What: "Let a node carry no metadata voters any more.", Gives: struct{}{}},
+		voterChange(func(ctx context.Context, id cairn.NodeID) error { return t.RemoveVoter(ctx, id) }))
 }
 
-func voterChange(change func(context.Context, cairn.NodeID) error) func(http.ResponseWriter, *http.Request) (any, error) {
+func voterChange(change func(context.Context, cairn.NodeID) error) handler {
 	return func(_ http.ResponseWriter, r *http.Request) (any, error) {
 		id, err := cairn.ParseID(r.PathValue("node"))
 		if err == nil {

@@ -39,47 +39,63 @@ type Drain struct {
 	Job   *cairn.Job    `json:"job,omitempty"` // none of a dry run
 }
 
-func (s *Server) jobRoutes(api func(string, func(http.ResponseWriter, *http.Request) (any, error))) {
+// jobRoutes adds what is asked of Jobs.
+func (s *Server) jobRoutes(api register) {
 	j := s.cfg.Jobs
-	api("GET /api/v1/jobs", func(_ http.ResponseWriter, r *http.Request) (any, error) { return j.Jobs(r.Context()) })
-	api("GET /api/v1/jobs/{id}", func(_ http.ResponseWriter, r *http.Request) (any, error) {
-		id, err := cairn.ParseJobID(r.PathValue("id"))
-		if err != nil {
-			return nil, err
-		}
-		all, err := j.Jobs(r.Context())
-		if err != nil {
-			return nil, err
-		}
-		for _, job := range all {
-			if job.ID == id {
-				return job, nil
-			}
-		}
-		return nil, &cairn.Error{Op: "admin.job", Subject: id.String(), Err: fmt.Errorf("no such job: %w", cairn.ErrNotFound)}
-	})
-	for action, wish := range map[string]cairn.JobWish{"pause": cairn.WishPause, "resume": cairn.WishRun, "cancel": cairn.WishCancel} {
-		api("POST /api/v1/jobs/{id}/"+action, func(_ http.ResponseWriter, r *http.Request) (any, error) {
-			id, err := cairn.ParseJobID(r.PathValue("id"))
-			if err != nil {
-				return nil, err
-			}
-			return j.WishJob(r.Context(), id, wish)
-		})
+	api(Route{Pattern: "GET /api/v1/jobs", Action: "cairn:ListJobs", CLI: "job ls", What: "List all jobs that are remembered, oldest first.", Gives: []cairn.Job{}},
+		func(_ http.ResponseWriter, r *http.Request) (any, error) { return j.Jobs(r.Context()) })
+	api(Route{Pattern: "GET /api/v1/jobs/{id}", Action: "cairn:ListJobs", CLI: "job show 1", What: "Show one job.", Gives: cairn.Job{}}, s.job)
+	for _, w := range []struct {
+		name string
+		wish cairn.JobWish
+		what string
+	}{{"pause", cairn.WishPause, "Stop a job for now."}, {"resume", cairn.WishRun, "Let a paused job go on."}, {"cancel", cairn.WishCancel, "End a job before it is done."}} {
+		api(Route{Pattern: "POST /api/v1/jobs/{id}/" + w.name, Action: "cairn:ChangeJob", CLI: "job " + w.name + " 1", What: w.what, Gives: cairn.Job{}},
+			func(_ http.ResponseWriter, r *http.Request) (any, error) {
+				id, err := cairn.ParseJobID(r.PathValue("id"))
+				if err != nil {
+					return nil, err
+				}
+				return j.WishJob(r.Context(), id, w.wish)
+			})
 	}
-	api("POST /api/v1/repair/throttle", func(_ http.ResponseWriter, r *http.Request) (any, error) {
-		n, err := strconv.ParseInt(r.URL.Query().Get("bytes-per-second"), 10, 64)
-		if err != nil {
-			return nil, &cairn.Error{Op: "admin.throttle", Err: fmt.Errorf("want a number of bytes per second: %w", cairn.ErrInvalid)}
-		}
-		return Throttle{BytesPerSecond: n}, j.Throttle(r.Context(), n)
-	})
+	api(Route{Pattern: "POST /api/v1/repair/throttle", Action: "cairn:ThrottleRepair", CLI: "repair throttle 100MiB", What: "Bound what repair writes, from now on.",
+		Gives: Throttle{}, Query: []Parameter{{"bytes-per-second", "the bound"}}},
+		func(_ http.ResponseWriter, r *http.Request) (any, error) {
+			n, err := strconv.ParseInt(r.URL.Query().Get("bytes-per-second"), 10, 64)
+			if err != nil {
+				return nil, &cairn.Error{Op: "admin.throttle", Err: &FieldError{"bytes-per-second", "want a number of bytes per second"}}
+			}
+			return Throttle{BytesPerSecond: n}, j.Throttle(r.Context(), n)
+		})
 	// The drive is a parameter, since it may be named by its path.
-	api("POST /api/v1/drains", func(_ http.ResponseWriter, r *http.Request) (any, error) {
-		q := r.URL.Query()
-		return j.DrainDrive(r.Context(), q.Get("drive"), q.Get("dry-run") != "")
-	})
-	api("DELETE /api/v1/drains", func(_ http.ResponseWriter, r *http.Request) (any, error) {
-		return j.UndrainDrive(r.Context(), r.URL.Query().Get("drive"))
-	})
+	drive := Parameter{"drive", "ID of a drive, the beginning of one, or its path"}
+	api(Route{Pattern: "POST /api/v1/drains", Action: "cairn:DrainDrive", CLI: "drive drain /d1", What: "Begin to empty a drive, or say what that would take.",
+		Gives: Drain{}, Query: []Parameter{drive, {"dry-run", "1: only say what it would take"}}},
+		func(_ http.ResponseWriter, r *http.Request) (any, error) {
+			q := r.URL.Query()
+			return j.DrainDrive(r.Context(), q.Get("drive"), q.Get("dry-run") != "")
+		})
+	api(Route{Pattern: "DELETE /api/v1/drains", Action: "cairn:DrainDrive", CLI: "drive undrain /d1", What: "Call a drain off, and use the drive again.",
+		Gives: cairn.Drive{}, Query: []Parameter{drive}},
+		func(_ http.ResponseWriter, r *http.Request) (any, error) {
+			return j.UndrainDrive(r.Context(), r.URL.Query().Get("drive"))
+		})
+}
+
+func (s *Server) job(_ http.ResponseWriter, r *http.Request) (any, error) {
+	id, err := cairn.ParseJobID(r.PathValue("id"))
+	if err != nil {
+		return nil, err
+	}
+	all, err := s.cfg.Jobs.Jobs(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	for _, job := range all {
+		if job.ID == id {
+			return job, nil
+		}
+	}
+	return nil, &cairn.Error{Op: "admin.job", Subject: id.String(), Err: fmt.Errorf("no such job: %w", cairn.ErrNotFound)}
 }

@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -22,6 +23,9 @@ type Metrics struct {
 	requests *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
 	in, out  prometheus.Counter
+
+	mu    sync.Mutex
+	count totals // the same, for the history
 }
 
 // NewMetrics returns a registry that holds the metrics of the Go runtime, the process and the S3 frontend.
@@ -49,6 +53,25 @@ func (m *Metrics) Observe(operation, code string, in, out int64, took time.Durat
 	m.seconds.WithLabelValues(operation).Observe(took.Seconds())
 	m.in.Add(float64(in))
 	m.out.Add(float64(out))
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.count.requests++
+	switch code {
+	case "":
+	case "InternalError", "ServiceUnavailable", "SlowDown":
+		m.count.errors++
+	default:
+		m.count.refused++
+	}
+	m.count.in += in
+	m.count.out += out
+	m.count.took[bucketOf(took)]++
+}
+
+func (m *Metrics) totals() totals {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.count
 }
 
 // Watch adds the cluster's status to every scrape from now on. It is called once.

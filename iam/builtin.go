@@ -17,13 +17,13 @@ const ownBuckets = `"Resource":"arn:aws:s3:::*","Condition":{"StringEquals":{"s3
 // builtins gives the policies that exist without being stored. A bucket that is not there yet has no account, so creating one
 // is allowed beside.
 var builtins = map[string]*Policy{
-	AdminPolicy: builtin(`{"Effect":"Allow","Action":["s3:*","admin:*","sts:*"],"Resource":"*"}`),
+	AdminPolicy: builtin(`{"Effect":"Allow","Action":["s3:*","cairn:*","sts:*"],"Resource":"*"}`),
 	ReadWritePolicy: builtin(`{"Effect":"Allow","Action":["s3:ListAllMyBuckets","s3:CreateBucket"],"Resource":"*"},` +
 		`{"Effect":"Allow","Action":"s3:*",` + ownBuckets),
 	readOnlyPolicy: builtin(`{"Effect":"Allow","Action":"s3:ListAllMyBuckets","Resource":"*"},` +
 		`{"Effect":"Allow","Action":["s3:Get*","s3:List*"],` + ownBuckets),
 	writeOnlyPolicy: builtin(`{"Effect":"Allow","Action":["s3:PutObject","s3:PutObjectTagging","s3:AbortMultipartUpload"],` + ownBuckets),
-	diagnostics:     builtin(`{"Effect":"Allow","Action":["admin:Status","admin:Metrics","admin:Profile"],"Resource":"*"}`),
+	diagnostics:     builtin(`{"Effect":"Allow","Action":["cairn:Console","cairn:Get*","cairn:List*"],"Resource":"*"}`),
 }
 
 func builtin(statements string) *Policy {

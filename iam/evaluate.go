@@ -83,6 +83,7 @@ func aboutPolicy(action string) bool {
 // grants are the policies of a user at one moment.
 type grants struct {
 	policies []*Policy
+	names    []string // of policies, in the same order
 	// limits narrow what the policies allow: those of a service account and of a session. Each must allow what is done.
 	limits []*Policy
 	admin  bool
@@ -113,10 +114,15 @@ func (g *grants) within(id *Identity, r *Request) bool {
 
 // ask returns what a policy says about a request; a nil policy says nothing.
 func (p *Policy) ask(id *Identity, r *Request) answer {
+	found, _ := p.decide(id, r)
+	return found
+}
+
+// decide is ask, and tells which statement it was.
+func (p *Policy) decide(id *Identity, r *Request) (found answer, at int) {
 	if p == nil {
-		return silent
+		return silent, 0
 	}
-	found := silent
 	q := &asked{id: id, r: r, name: r.Bucket}
 	if r.Key != "" {
 		q.name += "/" + r.Key
@@ -127,11 +133,11 @@ func (p *Policy) ask(id *Identity, r *Request) answer {
 			continue
 		}
 		if st.Deny {
-			return denies
+			return denies, i
 		}
-		found = allows
+		found, at = allows, i
 	}
-	return found
+	return found, at
 }
 
 // applies asks the cheap questions first.
@@ -141,6 +147,9 @@ func (st *Statement) applies(q *asked) bool {
 	}
 	if st.principals != nil && !anyIs(st.principals, q.id) || st.notPrincipals != nil && anyIs(st.notPrincipals, q.id) {
 		return false
+	}
+	if !st.Deny && ofCairn(q.r.Action) && (st.resources == nil || !st.everything) {
+		return false // "all objects of all buckets" is not "everything"
 	}
 	if st.resources != nil && !q.namedBy(st.resources) || st.notResources != nil && q.namedBy(st.notResources) {
 		return false

@@ -61,6 +61,11 @@ func (id *Identity) Anonymous() bool { return id.Account == "" }
 // Admin tells whether the identity may do everything, as root or by the built-in policy admin.
 func (id *Identity) Admin() bool { return id.Root && !id.Anonymous() || id.admin() }
 
+// Limited tells whether the identity may do less than its user: a service account's key, or a session.
+func (id *Identity) Limited() bool {
+	return id.Role != "" || id.Session != "" || id.grants != nil && len(id.grants.limits) > 0
+}
+
 func (id *Identity) admin() bool { return id.grants != nil && id.grants.admin }
 
 // ARN is the identity's name in policies.

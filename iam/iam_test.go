@@ -11,6 +11,13 @@ import (
 func TestEvaluate(t *testing.T) {
 	root := Identity{Account: "root", AccessKey: "AK", Root: true}
 	user := Identity{Account: "ann", AccessKey: "AK2"}
+	with := func(statement string) Identity {
+		p, err := ParsePolicy([]byte(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow",` + statement + `}]}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return Identity{Account: "ann", AccessKey: "AK2", grants: &grants{policies: []*Policy{p}}}
+	}
 	for _, c := range []struct {
 		name string
 		id   Identity
@@ -18,7 +25,12 @@ func TestEvaluate(t *testing.T) {
 		want verdict
 	}{
 		{"root reads", root, Request{Action: "s3:GetObject", Bucket: "b", Key: "k"}, allow},
-		{"root administers", root, Request{Action: "admin:Status", Bucket: "", Key: ""}, allow},
+		{"root administers", root, Request{Action: "cairn:GetStatus", Bucket: "", Key: ""}, allow},
+		{"all of S3 is not the store itself", with(`"Action":"*","Resource":"arn:aws:s3:::*"`), Request{Action: "cairn:GetStatus"}, deny},
+		{"all but a bucket is not the store itself", with(`"Action":"*","NotResource":"arn:aws:s3:::b"`), Request{Action: "cairn:GetStatus"}, deny},
+		{"everything is", with(`"Action":"*","Resource":"*"`), Request{Action: "cairn:GetStatus"}, allow},
+		{"one action of the store", with(`"Action":"cairn:GetStatus","Resource":"*"`), Request{Action: "cairn:GetStatus"}, allow},
+		{"and no other", with(`"Action":"cairn:GetStatus","Resource":"*"`), Request{Action: "cairn:CreateUser"}, deny},
 		{"root without an action", root, Request{Action: "", Bucket: "b", Key: "k"}, deny},
 		{"anonymous reads", Identity{}, Request{Action: "s3:GetObject", Bucket: "b", Key: "k"}, deny},
 		{"anonymous lists buckets", Identity{}, Request{Action: "s3:ListAllMyBuckets", Bucket: "", Key: ""}, deny},

@@ -35,6 +35,7 @@ type Statement struct {
 	actions       []pattern
 	notActions    []pattern
 	resources     []pattern // of S3: what follows "arn:aws:s3:::"
+	everything    bool      // a resource is "*" itself, which names more than what S3 has
 	notResources  []pattern
 	conditions    []condition
 
@@ -234,6 +235,7 @@ func (r *statementReader) readResources(v any, at string) ([]pattern, error) {
 	}
 	out := make([]pattern, len(list))
 	for i, s := range list {
+		r.to.everything = r.to.everything || s == "*"
 		rest, ok := cutARN(s)
 		if !ok {
 			return nil, wrong(at, "Policy has invalid resource")

@@ -173,7 +173,7 @@ func (n *snapshot) grantsOf(u *User) (*grants, error) {
 		if p == nil {
 			return &grants{}, fmt.Errorf("policy %s: %w", name, cairn.ErrNotFound)
 		}
-		g.policies = append(g.policies, p)
+		g.policies, g.names = append(g.policies, p), append(g.names, name)
 		g.admin = g.admin || name == AdminPolicy
 	}
 	return g, nil

@@ -38,6 +38,8 @@ const (
 	famDue      = 'e' // time, bucket ID, escaped key, kind → bucket's name: see lifecycle.go
 	famReindex  = 'x' // bucket ID → job that makes due rows of what is there
 	famIdentity = 'I' // kind/name → row of iam's
+	famAudit    = 'Q' // number → audit record
+	famSession  = 'K' // SHA-256 of a secret → session of the admin interface
 )
 
 func appendID(b []byte, id uint64) []byte { return binary.BigEndian.AppendUint64(b, id) }

@@ -30,6 +30,7 @@ type call struct {
 	auth  sigv4.Auth
 	seed  sigv4.Seed
 	who   iam.Identity      // zero: anonymous
+	known bool              // who was found out before the request came here (ServeAs)
 	owner string            // of what the request writes, once attributes read it
 	asked question          // the last one put to the policies
 	tags  map[string]string // that the request brings, for policies

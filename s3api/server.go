@@ -56,7 +56,10 @@ func New(cfg Config) (*Server, error) {
 
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	c := &call{srv: s, w: w, r: r, start: time.Now()}
+	s.serve(&call{srv: s, w: w, r: r, start: time.Now()})
+}
+
+func (s *Server) serve(c *call) {
 	s.nameRequest(c)
 	defer s.finish(c)
 	if err := c.read(); err != nil {
@@ -64,13 +67,13 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c.crossOrigin()
-	if r.Method == http.MethodOptions {
+	if c.r.Method == http.MethodOptions {
 		if err := c.preflight(); err != nil {
 			c.fail(err)
 		}
 		return
 	}
-	s.router.ServeHTTP(c, r)
+	s.router.ServeHTTP(c, c.r)
 }
 
 // nameRequest gives the request its ids, which every answer carries.

@@ -88,13 +88,22 @@ func (a *adminClient) request(ctx context.Context, method, path string, body io.
 		return err
 	}
 	if resp.StatusCode/100 != 2 {
-		var f admin.Failure
-		if json.Unmarshal(b, &f) != nil || f.Error == "" {
-			f.Error = resp.Status
-		}
-		return fmt.Errorf("%s: %s", a.base, f.Error)
+		return fmt.Errorf("%s: %s", a.base, problemText(b, resp.Status))
 	}
 	return json.Unmarshal(b, v)
+}
+
+// problemText is what a person is told of an answer other than 2xx.
+func problemText(body []byte, status string) string {
+	var p admin.Problem
+	if json.Unmarshal(body, &p) != nil || p.Detail == "" {
+		return status
+	}
+	text := p.Detail
+	if p.Hint != "" {
+		text += " (" + p.Hint + ")"
+	}
+	return text
 }
 
 // objectPath escapes bucket and key so that the server gets them byte for byte.

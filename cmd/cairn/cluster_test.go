@@ -24,7 +24,7 @@ func clusterServer(t *testing.T, answers map[string]any) string {
 		v, ok := answers[r.Method+" "+r.URL.RequestURI()]
 		if !ok {
 			w.WriteHeader(http.StatusNotFound)
-			v = admin.Failure{Error: "nothing at " + r.URL.RequestURI()}
+			v = admin.Problem{Detail: "nothing at " + r.URL.RequestURI()}
 		}
 		if err := json.NewEncoder(w).Encode(v); err != nil {
 			t.Error(err)

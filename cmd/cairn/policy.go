@@ -96,14 +96,14 @@ func policyPutCommand() *cobra.Command {
 func policySimulateCommand() *cobra.Command {
 	var q iam.Simulation
 	var values []string
-	c := identityCommand(&cobra.Command{Use: "simulate USER ACTION [BUCKET[/KEY]]", Short: "Ask what a user's own policies say about an action",
+	c := identityCommand(&cobra.Command{Use: "simulate USER ACTION [BUCKET[/KEY]]", Short: "Ask whether a user may do something, and which statement decides",
 		Example: "  cairn policy simulate ann s3:GetObject models/bert/config.json --owner root\n" +
 			"  cairn policy simulate ann s3:ListBucket models --value s3:prefix=bert/",
 		Args: usageArgs(cobra.RangeArgs(2, 3))},
 		func(c *cobra.Command, a *adminClient, o outputFlag, args []string) error {
 			q.User, q.Action = args[0], args[1]
 			if len(args) == 3 {
-				q.Bucket, q.Key, _ = strings.Cut(args[2], "/")
+				q.Bucket, q.Object, _ = strings.Cut(args[2], "/")
 			}
 			q.Values = map[string][]string{}
 			for _, v := range values {
@@ -113,13 +113,14 @@ func policySimulateCommand() *cobra.Command {
 				}
 				q.Values[name] = append(q.Values[name], value)
 			}
-			var v admin.Verdict
+			var v iam.Simulated
 			if err := a.send(c.Context(), "POST", "/api/v1/simulate", q, &v); err != nil {
 				return err
 			}
-			return o.print(c.OutOrStdout(), v, func() string { return v.Verdict })
+			return o.print(c.OutOrStdout(), v, func() string { return v.Verdict + ": " + v.Why })
 		})
-	c.Flags().StringVar(&q.Owner, "owner", "", "user that owns the bucket (default: the user itself)")
+	c.Flags().StringVar(&q.Key, "access-key", "", "one of the user's keys, which its own policy may limit")
+	c.Flags().StringVar(&q.Owner, "owner", "", "user that owns the bucket (default: who owns it; of one that is not there the user itself)")
 	c.Flags().StringArrayVar(&values, "value", nil, "a condition key's value, KEY=VALUE; repeat for each")
 	return c
 }

@@ -133,7 +133,8 @@ func Open(cfg Config) (s *Server, err error) {
 	}
 	s.probe = newProbe(s.parts, cfg.ReadyWithin, s.formatted)
 	s.api, err = admin.New(admin.Config{Cluster: facts, Topology: facts, Jobs: facts, Metrics: s.parts.metrics, AccessKey: cfg.AccessKey,
-		SecretKey: cfg.SecretKey, Identities: s.identities(), Buckets: s.buckets(), Logger: cfg.Logger, ReadyTimeout: cfg.ReadyWithin})
+		SecretKey: cfg.SecretKey, Identities: s.identities(), Buckets: s.buckets(), Objects: s.objects(), S3URL: s.s3URL(),
+		Sessions: s.parts.meta, Journal: s.parts.meta, Logger: cfg.Logger, ReadyTimeout: cfg.ReadyWithin})
 	if err != nil {
 		return nil, err
 	}
@@ -165,6 +166,22 @@ func (s *Server) buckets() admin.Buckets {
 		return nil
 	}
 	return s.parts.objects
+}
+
+// objects are nil on a node that serves no clients.
+func (s *Server) objects() admin.Objects {
+	if !s.serves(cairn.RoleGateway) {
+		return nil
+	}
+	return s.parts.frontend
+}
+
+// s3URL is where clients find S3; "" on a node that serves none.
+func (s *Server) s3URL() string {
+	if s.s3 == nil {
+		return ""
+	}
+	return s.S3Scheme() + "://" + s.S3Addr()
 }
 
 // identities are nil on a node that serves neither clients nor metadata: it is not given the key that opens them.
@@ -262,6 +279,7 @@ func (s *Server) Run(ctx context.Context) error {
 		front.Go(func() error { return s.parts.frontend.Serve(frontCtx, s.s3) })
 	}
 	front.Go(func() error { return s.serveAdmin(frontCtx) })
+	front.Go(func() error { return s.api.Run(frontCtx) })
 	front.Go(func() error {
 		last := s.started
 		err := s.waitReady(frontCtx, func(why error) {
