@@ -14,6 +14,8 @@ import (
 const (
 	// hotBytes is how much is read and written at a time: it stays in a core's cache between the two.
 	hotBytes = 256 << 10
+	// starvedFloors, in HedgeFloors, is when a read is hedged that has asked no disk and no other node yet.
+	starvedFloors = 10
 	// coldReads is how many reads that had to wait, for a disk or another node, make it worth to fetch ahead.
 	coldReads = 2
 )
@@ -259,7 +261,7 @@ func (h *hotRun) takeOver() bool {
 	took := time.Duration(h.r.s.drives.now() - since)
 	h.r.mu.Lock()
 	defer h.r.mu.Unlock()
-	if !h.r.tooSlow(slot, took) || !h.busy.CompareAndSwap(since, taken) {
+	if !h.r.tooSlow(slot, took, h.waited.Load()) || !h.busy.CompareAndSwap(since, taken) {
 		return false
 	}
 	h.r.avoid(slot)
@@ -269,12 +271,17 @@ func (h *hotRun) takeOver() bool {
 // backgroundHedge is when a background read goes around a drive: until then its reads queue behind everyone else's.
 const backgroundHedge = 30 * time.Second
 
-// tooSlow asks whether to hedge a read from a slot. r.mu is held.
-func (r *blobReader) tooSlow(slot int, took time.Duration) bool {
+// tooSlow asks whether to hedge a read from a slot. One that has not waited for a disk or another node copies from memory and
+// lacks a core: to hedge it early would only take a core from others. r.mu is held.
+func (r *blobReader) tooSlow(slot int, took time.Duration, waited bool) bool {
 	if r.back {
 		return took >= backgroundHedge
 	}
-	return took >= r.s.drives.floor && r.s.drives.slow(took, r.peers(slot))
+	floor := r.s.drives.floor
+	if !waited {
+		floor *= starvedFloors
+	}
+	return took >= floor && r.s.drives.slow(took, r.peers(slot))
 }
 
 // peers is the p95 of the slot's middle peer, 0 while none is known. r.mu is held.

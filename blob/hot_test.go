@@ -39,6 +39,30 @@ func TestFetchAhead(t *testing.T) {
 	}
 }
 
+// A read that has asked no disk yet lacks a core, and to read elsewhere would lack it too; but not for ever: it may hang.
+func TestStarvedReadIsNotHedged(t *testing.T) {
+	for took, hedged := range map[time.Duration]bool{150 * time.Millisecond: false, 5 * time.Second: true} {
+		for _, size := range bothWays {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, p42)
+				data := noise(size)
+				blobs := r.put(data)
+				starved, _ := r.at(blobs[0], 0)
+				r.setFault(func(_ context.Context, c blobtest.Call) error {
+					if c.Op == blobtest.OpRead && c.Drive == starved {
+						time.Sleep(took)
+					}
+					return nil
+				})
+				r.timed(blobs, 0, data)
+				if n := r.Stats().HedgedReads; n > 0 != hedged {
+					t.Errorf("%d bytes: %d reads were hedged after %v", size, n, took)
+				}
+			})
+		}
+	}
+}
+
 // With as many drives away as may be, a drive that was slow a moment ago is read like the others, in the quick way.
 func TestDecodeWithSlowDrive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

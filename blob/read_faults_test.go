@@ -18,14 +18,16 @@ import (
 )
 
 // latency makes reads take a time of their drive's, in fake time; hung drives answer when release is closed. A jitter of
-// nanoseconds keeps any two from ending at the same instant.
+// nanoseconds keeps any two from ending at the same instant. Reads of drives that are named wait for their disks.
 func (r *rig) latency(of map[cairn.DriveID]time.Duration, other time.Duration, release chan struct{}) {
-	r.setFault(func(_ context.Context, c blobtest.Call) error {
+	r.setFault(func(ctx context.Context, c blobtest.Call) error {
 		if c.Op != blobtest.OpRead {
 			return nil
 		}
 		d, ok := of[c.Drive]
-		if !ok {
+		if ok {
+			cairn.Waited(ctx)
+		} else {
 			d = other
 		}
 		if d == hung {

@@ -4,6 +4,7 @@ import (
 	"io"
 	"math/bits"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"cairn"
@@ -20,8 +21,9 @@ type row struct {
 	want  uint64 // slots, as bits
 	out   []piecePlace
 
-	have, flying uint64  // slots that were read, and whose reads are under way
-	since        []int64 // when each read began; -1 once it was hedged
+	have, flying uint64        // slots that were read, and whose reads are under way
+	since        []int64       // when each read began; -1 once it was hedged
+	waited       []atomic.Bool // the reads that had to wait for a disk or another node
 	bufs         []*strip
 	over         bool // settled or closed: late reads give their buffers back
 	err          error
@@ -80,8 +82,8 @@ func (r *blobReader) plan(pos, end int64) *row {
 
 func (r *blobReader) newRow(lo, n int64, want uint64) *row {
 	width := r.g.Width()
-	return &row{r: r, lo: lo, n: n, want: want, since: make([]int64, width), bufs: make([]*strip, width),
-		ready: make(chan struct{})}
+	return &row{r: r, lo: lo, n: n, want: want, since: make([]int64, width), waited: make([]atomic.Bool, width),
+		bufs: make([]*strip, width), ready: make(chan struct{})}
 }
 
 // cost is the memory that the row can come to need: a buffer for every slot, and one more for each that is computed while
@@ -229,7 +231,7 @@ func (row *row) read(slot int, st slotState, buf *strip) {
 	r := row.r
 	start := r.s.drives.now()
 	st.stat.flying.Add(1)
-	err := r.s.shards.ReadAt(r.ctx, st.drive, r.shard(slot), buf.b[:row.n], row.lo)
+	err := r.s.shards.ReadAt(cairn.NoteWaits(r.ctx, &row.waited[slot]), st.drive, r.shard(slot), buf.b[:row.n], row.lo)
 	st.stat.flying.Add(-1)
 	took := time.Duration(r.s.drives.now() - start)
 	if err == nil {
@@ -306,7 +308,7 @@ func (row *row) hedge() {
 		if row.since[slot] < 0 {
 			continue
 		}
-		if !r.tooSlow(slot, time.Duration(now-row.since[slot])) {
+		if !r.tooSlow(slot, time.Duration(now-row.since[slot]), row.waited[slot].Load()) {
 			continue
 		}
 		row.since[slot] = -1
