@@ -1,7 +1,6 @@
 package datanode
 
 import (
-	"bufio"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -130,7 +129,7 @@ func (s *Server) put(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	body := rpc.NewFrameReader(bufio.NewReaderSize(r.Body, rpc.MaxFrameBytes+64))
+	body := rpc.NewFrameReader(r.Body) // the connection buffers the small reads, and large ones go straight to where they are wanted
 	if size <= largeAppend {
 		err = s.putSmall(r, h, size, body)
 	} else {
@@ -280,13 +279,15 @@ func (s *Server) get(w http.ResponseWriter, r *request) error {
 	}
 	out := rpc.NewFrameWriter(w)
 	for {
-		if _, err := out.Write(buf); err != nil {
-			return nil // the client is gone
-		}
 		off, n = off+int64(len(buf)), n-int64(len(buf))
-		if n == 0 {
-			out.End() // a client that is gone needs no end
-			return nil
+		err := rpc.Gather(r.ctx, func() error {
+			if _, err := out.Write(buf); err != nil || n > 0 {
+				return err
+			}
+			return out.End()
+		})
+		if err != nil || n == 0 {
+			return nil // a client that is gone needs no end
 		}
 		buf = buf[:min(n, int64(len(buf)))]
 		if err := s.node.ReadAt(r.ctx, r.drive, id, buf, off); err != nil {

@@ -113,7 +113,8 @@ func newClient(conf *tls.Config) *http.Client {
 			return &gathered{Conn: t, wire: w}, nil
 		},
 		MaxConnsPerHost: maxConns, MaxIdleConnsPerHost: maxIdleConns, IdleConnTimeout: idleTimeout,
-		DisableCompression: true, WriteBufferSize: connBuffer, ReadBufferSize: connBuffer,
+		// Reads are not buffered here: large ones go straight from a record to where they are wanted.
+		DisableCompression: true, WriteBufferSize: connBuffer,
 	}, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
 

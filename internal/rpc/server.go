@@ -89,7 +89,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // Serve answers until ctx ends; requests under way get a moment to finish. It closes l.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
-	srv := &http.Server{Handler: s, ReadHeaderTimeout: headerTimeout, IdleTimeout: 2 * idleTimeout, MaxHeaderBytes: maxHeader,
+	srv := &http.Server{Handler: s, ReadHeaderTimeout: headerTimeout, IdleTimeout: 2 * idleTimeout, MaxHeaderBytes: maxHeader, ConnContext: connContext,
 		ErrorLog: slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug)}
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(tls.NewListener(newBounded(l, maxAccepted), s.creds.serverTLS())) }()
@@ -142,7 +142,8 @@ func (b *bounded) Accept() (net.Conn, error) {
 		<-b.turns
 		return nil, err
 	}
-	return &turnConn{Conn: newWire(c), end: func() { <-b.turns }}, nil
+	w := newWire(c)
+	return &turnConn{Conn: w, wire: w, end: func() { <-b.turns }}, nil
 }
 
 // Close ends Accept.
@@ -157,6 +158,7 @@ func (b *bounded) Close() (err error) {
 // turnConn gives its turn back when it is closed, once.
 type turnConn struct {
 	net.Conn
+	wire *wire
 	once sync.Once
 	end  func()
 }

@@ -83,6 +83,12 @@ func serve(t *testing.T, creds *rpc.Credentials) (addr string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return serveOn(t, s, l)
+}
+
+// serveOn runs a Server until the test ends.
+func serveOn(t *testing.T, s *rpc.Server, l net.Listener) (addr string) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(ctx, l) }()

@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"bufio"
+	"context"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -14,7 +15,7 @@ const (
 	// write each with a call of its own.
 	connBuffer = 64 << 10
 	// gatherBytes is what one system call writes of a stream of records.
-	gatherBytes = 256 << 10
+	gatherBytes = 256<<10 + 8<<10 // 256 KiB of data with frames and records around them
 )
 
 // wire is a connection below TLS: it reads ahead, and while it is told to, gathers what is written.
@@ -22,9 +23,9 @@ type wire struct {
 	net.Conn
 	in *bufio.Reader // used by TLS, which reads under a lock of its own
 
-	mu     sync.Mutex
-	gather bool
-	out    []byte
+	mu  sync.Mutex
+	buf *[]byte // from gatherBuffers while it gathers
+	out []byte  // in buf: gathered, not written yet
 }
 
 func newWire(c net.Conn) *wire { return &wire{Conn: c, in: bufio.NewReaderSize(c, connBuffer)} }
@@ -36,31 +37,72 @@ func (w *wire) Read(p []byte) (int, error) { return w.in.Read(p) }
 func (w *wire) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !w.gather {
+	if w.buf == nil {
 		return w.Conn.Write(p)
+	}
+	if len(w.out)+len(p) > cap(w.out) {
+		if err := w.flush(); err != nil {
+			return 0, err
+		}
+		if len(p) > cap(w.out) {
+			return w.Conn.Write(p)
+		}
 	}
 	w.out = append(w.out, p...)
 	return len(p), nil
 }
 
+// flush writes what was gathered. w.mu is held.
+func (w *wire) flush() error {
+	if len(w.out) == 0 {
+		return nil
+	}
+	_, err := w.Conn.Write(w.out)
+	w.out = w.out[:0]
+	return err
+}
+
+// begin makes what is written wait for end.
 func (w *wire) begin() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.gather = true
+	w.buf = gatherBuffers.Get().(*[]byte)
+	w.out = (*w.buf)[:0]
 }
 
 // end writes what was gathered.
 func (w *wire) end() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.gather = false
-	if len(w.out) == 0 {
-		return nil
+	err := w.flush()
+	gatherBuffers.Put(w.buf)
+	w.buf, w.out = nil, nil
+	return err
+}
+
+type wireKey struct{}
+
+// connContext lets Gather find a request's connection.
+func connContext(ctx context.Context, c net.Conn) context.Context {
+	if t, ok := c.(*tls.Conn); ok {
+		if turn, ok := t.NetConn().(*turnConn); ok {
+			return context.WithValue(ctx, wireKey{}, turn.wire)
+		}
 	}
-	_, err := w.Conn.Write(w.out)
-	w.out = w.out[:0]
-	if cap(w.out) > connBuffer {
-		w.out = nil // connections are many, and large bodies few
+	return ctx
+}
+
+// Gather runs write, which writes a piece of the answer to the request whose context this is, and sends the piece's TLS
+// records with few system calls. Of other contexts it just runs write. For one goroutine of a request at a time.
+func Gather(ctx context.Context, write func() error) error {
+	w, ok := ctx.Value(wireKey{}).(*wire)
+	if !ok {
+		return write()
+	}
+	w.begin()
+	err := write()
+	if werr := w.end(); err == nil {
+		err = werr
 	}
 	return err
 }
@@ -84,6 +126,9 @@ func (g *gathered) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// bodyBytes leaves room for the records around them in one gatherBuffer.
+const bodyBytes = 256<<10 + 1<<10
+
 var gatherBuffers = sync.Pool{New: func() any { b := make([]byte, gatherBytes); return &b }}
 
 // ReadFrom writes a request's body in large pieces. What the body's Read returns is sent without waiting for more: a
@@ -92,7 +137,7 @@ func (g *gathered) ReadFrom(r io.Reader) (total int64, err error) {
 	b := gatherBuffers.Get().(*[]byte)
 	defer gatherBuffers.Put(b)
 	for {
-		n, rerr := r.Read(*b)
+		n, rerr := r.Read((*b)[:bodyBytes])
 		if n > 0 {
 			written, werr := g.Write((*b)[:n])
 			total += int64(written)
