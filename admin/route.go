@@ -55,6 +55,7 @@ const (
 	partBuckets    = "buckets"
 	partJobs       = "jobs"
 	partJournal    = "journal"
+	partWebhooks   = "webhooks"
 )
 
 // routes gathers the lines of the parts that the process has.
@@ -69,7 +70,7 @@ func (s *Server) routes(has func(part string) bool) (list []Route) {
 	for _, p := range []struct {
 		part string
 		add  func(register)
-	}{{partIdentities, s.identityRoutes}, {partBuckets, s.bucketRoutes}, {partJobs, s.jobRoutes}, {partJournal, s.auditRoutes}} {
+	}{{partIdentities, s.identityRoutes}, {partBuckets, s.bucketRoutes}, {partJobs, s.jobRoutes}, {partJournal, s.auditRoutes}, {partWebhooks, s.webhookRoutes}} {
 		if has(p.part) {
 			p.add(api)
 		}
@@ -86,6 +87,8 @@ func (s *Server) serves(part string) bool {
 		return s.cfg.Buckets != nil
 	case partJobs:
 		return s.cfg.Jobs != nil
+	case partWebhooks:
+		return s.cfg.Webhooks != nil
 	}
 	return s.cfg.Journal != nil
 }

@@ -23,6 +23,7 @@ import (
 	"go.uber.org/goleak"
 
 	"cairn"
+	"cairn/events"
 	"cairn/iam"
 	"cairn/object/objecttest"
 	"cairn/s3api"
@@ -50,7 +51,8 @@ func open(t *testing.T) *world {
 		"alice-forged": {"key-of-alice", "not the secret of alice"}, "nobody": {"key-of-nobody", "a secret of nobody"}}}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	check(t, err)
-	srv, err := s3api.New(s3api.Config{Objects: stack.Objects, Identities: ids, PlainSSEC: true})
+	check(t, stack.Meta.PutEventTarget(t.Context(), events.Target{Name: "hook", URL: "https://hook.invalid/"}))
+	srv, err := s3api.New(s3api.Config{Objects: stack.Objects, Identities: ids, PlainSSEC: true, EventTargets: stack.Meta})
 	check(t, err)
 	w.addr = l.Addr().String()
 	ctx, cancel := context.WithCancel(context.Background())

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"cairn"
+	"cairn/events"
 	"cairn/meta/replica"
 )
 
@@ -97,6 +98,7 @@ func (t *txn) complete(b cairn.Bucket, u cairn.Upload, r *CompleteUpload) (v cai
 	if err := t.link(v.Layout.Blobs, nil, ""); err != nil {
 		return v, err
 	}
+	obj.event = events.CreatedComplete
 	if err := obj.put(&v, u.ID); err != nil {
 		return v, err
 	}

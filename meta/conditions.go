@@ -26,6 +26,21 @@ func (c *Conditions) check(v *cairn.Version) error {
 	return nil
 }
 
+// checkDelete is check for the deletion of a key. v is what is current, nil if there is nothing; hidden tells that a delete marker
+// is newest. If-Match demands an object. Size and time come from directory buckets, where deleting what is gone already is no
+// error: something that is hidden, though, is neither of the size nor of the time that was asked for.
+func (c *Conditions) checkDelete(v *cairn.Version, hidden bool) error {
+	switch {
+	case v != nil:
+		return c.check(v)
+	case hidden && (len(c.IfMatch) > 0 || c.IfSize != nil || c.IfModified != nil):
+		return fmt.Errorf("a condition is about an object that is deleted: %w", cairn.ErrPrecondition)
+	case len(c.IfMatch) > 0:
+		return fmt.Errorf("a condition is about a version that does not exist: %w", cairn.ErrNotFound)
+	}
+	return nil
+}
+
 func matches(etags []string, etag string) bool {
 	return slices.Contains(etags, "*") || slices.Contains(etags, etag)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"cairn"
+	"cairn/events"
 )
 
 // DeleteVersion removes the current version (in a versioned bucket: hides it behind a delete marker) or the one named.
@@ -48,15 +49,18 @@ func (t *txn) delete(b cairn.Bucket, r *DeleteVersion) (Deleted, error) {
 	if r.Ref.ID != 0 || r.Ref.Null {
 		return o.deleteByID(r)
 	}
-	if err := r.If.check(o.version()); err != nil {
+	if err := r.If.checkDelete(o.version(), o.current == nil && o.newest != 0); err != nil {
 		return Deleted{}, err
 	}
+	if o.current == nil && (b.Version == cairn.VersioningOff || r.If.IfSize != nil || r.If.IfModified != nil) {
+		return Deleted{}, nil
+	}
 	if b.Version == cairn.VersioningOff {
-		if o.current == nil {
-			return Deleted{}, nil
-		}
 		d := Deleted{Found: true, ID: o.current.v.ID, Null: o.current.v.Null}
 		err := o.removeCurrent()
+		if err == nil {
+			err = o.tell(events.RemovedDelete, &o.current.v)
+		}
 		o.done()
 		return d, err
 	}
@@ -80,6 +84,13 @@ func (o *object) hide() (Deleted, error) {
 	o.versions++
 	o.done()
 	o.putDue(o.rules.MarkerExpiry(o.key, m.v.Modified), dueKey)
+	kind := events.RemovedMarker
+	if o.expires {
+		kind = events.ExpiredMarker
+	}
+	if err := o.tell(kind, &m.v); err != nil {
+		return Deleted{}, err
+	}
 	return Deleted{Found: true, ID: m.v.ID, Null: m.v.Null, DeleteMarker: true}, nil
 }
 
@@ -89,8 +100,8 @@ func (o *object) deleteByID(r *DeleteVersion) (Deleted, error) {
 	if err != nil {
 		return Deleted{}, err
 	}
-	if target == nil {
-		return Deleted{}, r.If.check(nil)
+	if target == nil { // whatever the condition: the version is gone, as the client wants it
+		return Deleted{}, nil
 	}
 	if err := r.If.check(&target.v); err != nil {
 		return Deleted{}, err
@@ -110,6 +121,9 @@ func (o *object) deleteByID(r *DeleteVersion) (Deleted, error) {
 		}
 	}
 	o.done()
+	if err == nil {
+		err = o.tell(events.RemovedDelete, &target.v)
+	}
 	return Deleted{Found: true, ID: target.v.ID, Null: target.v.Null, DeleteMarker: target.v.DeleteMarker}, err
 }
 

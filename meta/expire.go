@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"cairn"
+	"cairn/events"
 	"cairn/lifecycle"
 	"cairn/meta/replica"
 )
@@ -110,6 +111,7 @@ func (t *txn) expireItem(b cairn.Bucket, d *dueItem, done *Expired) error {
 	if err != nil || o.rules == nil {
 		return err
 	}
+	o.expires = true
 	rows, facts, err := o.all()
 	if err != nil {
 		return err
@@ -131,6 +133,9 @@ func (t *txn) expireItem(b cairn.Bucket, d *dueItem, done *Expired) error {
 			err = o.removeCurrent()
 		} else {
 			err = o.removeOlder(rows[i])
+		}
+		if err == nil {
+			err = o.tell(events.ExpiredDelete, &rows[i].v)
 		}
 		if err != nil {
 			return err

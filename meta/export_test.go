@@ -51,3 +51,12 @@ func ListSteps(ctx context.Context, s *Store, bucket string, max int) (steps int
 	})
 	return steps, err
 }
+
+// FillEventQueueForTest makes a target's queue count as full.
+func (s *Store) FillEventQueueForTest(ctx context.Context, target string) error {
+	_, err := s.change(ctx, s.groups.system(), 0, func(t *txn) error {
+		t.batch.Add(keyName(famEventStats, target), maxQueuedEvents, 0)
+		return nil
+	})
+	return err
+}

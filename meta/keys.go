@@ -10,36 +10,39 @@ import (
 // Keys begin with their family's letter. Numbers are big-endian, so that they sort; an object key that is followed by
 // something is escaped (appendEscaped), so that keys sort as their bytes do.
 const (
-	famBucket   = 'b' // name → bucket
-	famCurrent  = 'o' // bucket ID, key → the current version
-	famOlder    = 'v' // bucket ID, escaped key, inverted version ID → an older version or a delete marker
-	famNull     = 'n' // bucket ID, key → version ID of the null version, while it is among the older ones
-	famInline   = 'i' // bucket ID, key, version ID → body
-	famPage     = 'p' // bucket ID, key, version ID, page → piece of a long detail
-	famUpload   = 'u' // bucket ID, escaped key, upload ID → upload
-	famPart     = 't' // bucket ID, upload ID, number → part
-	famAge      = 'a' // time, bucket ID, escaped key, upload ID → nothing: uploads by age
-	famStats    = 's' // bucket ID → counters
-	famBlob     = 'd' // volume, blob → reference row
-	famGarbage  = 'g' // volume, blob → outbox row
-	famVolume   = 'V' // volume → volume
-	famChange   = 'w' // epoch of the cluster map → volume that changed with it, and not since
-	famChanged  = 'W' // volume → epoch of the cluster map at its last change
-	famVolStats = 'S' // volume → counters
-	famDrive    = 'D' // drive → drive
-	famNode     = 'N' // node → node
-	famNodeName = 'A' // name → node
-	famToken    = 'T' // SHA-256 of a secret → join token
-	famJob      = 'J' // number → job
-	famDamage   = 'm' // volume, slot, blob → damage
-	famConfig   = 'c' // name → bytes
-	famCounter  = 'C' // name → number
-	famLease    = 'L' // first blob ID → lease
-	famDue      = 'e' // time, bucket ID, escaped key, kind → bucket's name: see lifecycle.go
-	famReindex  = 'x' // bucket ID → job that makes due rows of what is there
-	famIdentity = 'I' // kind/name → row of iam's
-	famAudit    = 'Q' // number → audit record
-	famSession  = 'K' // SHA-256 of a secret → session of the admin interface
+	famBucket      = 'b' // name → bucket
+	famCurrent     = 'o' // bucket ID, key → the current version
+	famOlder       = 'v' // bucket ID, escaped key, inverted version ID → an older version or a delete marker
+	famNull        = 'n' // bucket ID, key → version ID of the null version, while it is among the older ones
+	famInline      = 'i' // bucket ID, key, version ID → body
+	famPage        = 'p' // bucket ID, key, version ID, page → piece of a long detail
+	famUpload      = 'u' // bucket ID, escaped key, upload ID → upload
+	famPart        = 't' // bucket ID, upload ID, number → part
+	famAge         = 'a' // time, bucket ID, escaped key, upload ID → nothing: uploads by age
+	famStats       = 's' // bucket ID → counters
+	famBlob        = 'd' // volume, blob → reference row
+	famGarbage     = 'g' // volume, blob → outbox row
+	famVolume      = 'V' // volume → volume
+	famChange      = 'w' // epoch of the cluster map → volume that changed with it, and not since
+	famChanged     = 'W' // volume → epoch of the cluster map at its last change
+	famVolStats    = 'S' // volume → counters
+	famDrive       = 'D' // drive → drive
+	famNode        = 'N' // node → node
+	famNodeName    = 'A' // name → node
+	famToken       = 'T' // SHA-256 of a secret → join token
+	famJob         = 'J' // number → job
+	famDamage      = 'm' // volume, slot, blob → damage
+	famConfig      = 'c' // name → bytes
+	famCounter     = 'C' // name → number
+	famLease       = 'L' // first blob ID → lease
+	famDue         = 'e' // time, bucket ID, escaped key, kind → bucket's name: see lifecycle.go
+	famReindex     = 'x' // bucket ID → job that makes due rows of what is there
+	famIdentity    = 'I' // kind/name → row of iam's
+	famAudit       = 'Q' // number → audit record
+	famEvent       = 'q' // escaped target, sequencer, hash → event that waits for its delivery
+	famEventTarget = 'E' // name → target of events
+	famEventStats  = 'y' // target → counters of its queue
+	famSession     = 'K' // SHA-256 of a secret → session of the admin interface
 )
 
 func appendID(b []byte, id uint64) []byte { return binary.BigEndian.AppendUint64(b, id) }

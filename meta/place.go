@@ -6,6 +6,7 @@ import (
 	"unicode/utf8"
 
 	"cairn"
+	"cairn/events"
 	"cairn/lifecycle"
 	"cairn/meta/replica"
 )
@@ -32,8 +33,10 @@ type object struct {
 	row     []byte      // of current, as stored
 	newest  cairn.VersionID
 	rules   *lifecycle.Config
-	moved   bool // what is put comes from another key of the bucket
-	bypass  bool // whoever removes a version may lift a GOVERNANCE retention
+	moved   bool        // what is put comes from another key of the bucket
+	bypass  bool        // whoever removes a version may lift a GOVERNANCE retention
+	event   events.Kind // of what is put; "": as the caller has it
+	expires bool        // a lifecycle rule removes or hides
 	// Differences for the statistics.
 	objects, versions, bytes int64
 }
@@ -123,8 +126,8 @@ func (o *object) put(v *cairn.Version, upload string) error {
 	o.objects++
 	o.versions++
 	o.bytes += v.Size
-	if o.rules == nil {
-		return nil
+	if err := o.tell(o.created(), v); err != nil || o.rules == nil {
+		return err
 	}
 	if err := o.schedule(&r); err != nil {
 		return err

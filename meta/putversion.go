@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"cairn"
+	"cairn/events"
 	"cairn/meta/replica"
 )
 
@@ -68,6 +69,9 @@ func (s *Store) PutVersion(ctx context.Context, r PutVersion) (cairn.Version, er
 		}
 		if err := t.link(v.Layout.Blobs, r.NewBlobs, subject); err != nil {
 			return err
+		}
+		if r.Source != nil && !r.Append {
+			obj.event = events.CreatedCopy
 		}
 		if err := obj.put(&v, ""); err != nil {
 			return err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"cairn"
+	"cairn/events"
 	"cairn/meta/replica"
 )
 
@@ -85,7 +86,10 @@ func (t *txn) rename(b cairn.Bucket, r *Rename) (v cairn.Version, err error) {
 	if err := t.link(v.Layout.Blobs, nil, ""); err != nil {
 		return v, err
 	}
-	v.Key, to.moved = r.To, true
+	if err := from.tell(events.RemovedDelete, &v); err != nil {
+		return v, err
+	}
+	v.Key, to.moved, to.event = r.To, true, events.CreatedCopy
 	if err := to.put(&v, ""); err != nil {
 		return v, err
 	}

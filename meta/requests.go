@@ -17,6 +17,8 @@ type PutVersion struct {
 	If       Conditions
 	// Source, if set, is the version that the blobs are copied from; the commit fails with ErrPrecondition if it is gone.
 	Source *VersionRef
+	// Append tells that the source is what the version was before: no copy, for those who are told of it.
+	Append bool
 	// RequestID makes a retried proposal take effect once; 0 lets the store draw one.
 	RequestID uint64
 }

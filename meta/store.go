@@ -74,6 +74,7 @@ type Store struct {
 	groups *ranges
 	locks  keyLocks
 	rules  ruleCache
+	events eventRules
 }
 
 // Open starts the voters that the homes hold, or begins anew if no home has ever carried metadata (unless MustExist). It

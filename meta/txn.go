@@ -16,11 +16,13 @@ import (
 // txn is one attempt at a change: rows that were read and are checked at the commit, and changes. It does not see its own
 // changes.
 type txn struct {
-	view  *replica.View
-	batch *replica.Batch
-	now   time.Time
-	blobs map[cairn.BlobRef]*blobChange
-	rules *ruleCache
+	view   *replica.View
+	batch  *replica.Batch
+	now    time.Time
+	blobs  map[cairn.BlobRef]*blobChange
+	rules  *ruleCache
+	events *eventRules
+	caller cairn.Caller
 }
 
 // get reads a row on which the decision rests.
@@ -54,7 +56,8 @@ func (s *Store) attempt(ctx context.Context, g *replica.Group, requestID uint64,
 	if err != nil {
 		return replica.Outcome{}, err
 	}
-	t := &txn{view: view, batch: &replica.Batch{RequestID: requestID}, now: time.Now().UTC(), rules: &s.rules}
+	t := &txn{view: view, batch: &replica.Batch{RequestID: requestID}, now: time.Now().UTC(), rules: &s.rules,
+		events: &s.events, caller: cairn.CallerOf(ctx)}
 	index := view.Index // what is read later is of this state or of a later one
 	err = decide(t)
 	if err == nil {

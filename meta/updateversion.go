@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"cairn"
+	"cairn/events"
 )
 
 // UpdateVersion changes what may change of a committed version: its tags, its lock and its access control list. Bytes, headers, IDs and times stay.
@@ -67,6 +68,9 @@ func (o *object) update(r *UpdateVersion) (v cairn.Version, err error) {
 			return v, err
 		}
 	}
+	if err := o.tellUpdate(target, &v); err != nil {
+		return v, err
+	}
 	target.v.Lock, target.v.ACL, target.tags = v.Lock, v.ACL, encodeTags(v.Tags)
 	key := objectKey(famCurrent, o.bucket.ID, o.key)
 	if !isCurrent {
@@ -76,4 +80,17 @@ func (o *object) update(r *UpdateVersion) (v cairn.Version, err error) {
 	o.t.batch.Put(key, target.encode())
 	o.done()
 	return v, nil
+}
+
+// tellUpdate tells of new tags and a new list. v is the version as it will be.
+func (o *object) tellUpdate(old *versionRow, v *cairn.Version) error {
+	switch {
+	case v.ACL != old.v.ACL:
+		return o.tell(events.ACLPut, v)
+	case string(encodeTags(v.Tags)) == string(old.tags):
+		return nil
+	case len(v.Tags) == 0:
+		return o.tell(events.TaggingDelete, v)
+	}
+	return o.tell(events.TaggingPut, v)
 }

@@ -35,7 +35,6 @@ func bucketAbsences() []absence {
 		{query: "requestPayment", name: "BucketRequestPayment", doc: `<RequestPaymentConfiguration` + ns +
 			`><Payer>BucketOwner</Payer></RequestPaymentConfiguration>`},
 		{query: "logging", name: "BucketLogging", doc: `<BucketLoggingStatus` + ns + `/>`},
-		{query: "notification", name: "BucketNotificationConfiguration", doc: `<NotificationConfiguration` + ns + `/>`},
 		{query: "analytics", name: "BucketAnalyticsConfiguration", get: noConfig, list: emptyList("ListBucketAnalyticsConfigurationResult")},
 		{query: "inventory", name: "BucketInventoryConfiguration", get: noConfig, list: emptyList("ListInventoryConfigurationsResult")},
 		{query: "metrics", name: "BucketMetricsConfiguration", get: noConfig, list: emptyList("ListMetricsConfigurationsResult")},
@@ -70,8 +69,6 @@ func (a absence) action() string {
 	switch name := strings.TrimPrefix(a.name, "Bucket"); name {
 	case "Encryption", "Replication":
 		return name + "Configuration"
-	case "NotificationConfiguration":
-		return "BucketNotification"
 	case "AccelerateConfiguration", "AnalyticsConfiguration", "InventoryConfiguration", "MetricsConfiguration",
 		"IntelligentTieringConfiguration", "LifecycleConfiguration":
 		return name

@@ -25,6 +25,8 @@ type Config struct {
 	Domains []string
 	// WebIdentities verifies tokens of identity providers, for AssumeRoleWithWebIdentity. nil: there is none.
 	WebIdentities WebIdentities
+	// EventTargets knows whom buckets may tell of events. nil: nobody.
+	EventTargets EventTargets
 	// ObjectOwnership is that of buckets which have no ownership controls. Default BucketOwnerEnforced: no ACLs.
 	ObjectOwnership string
 	// TrustedProxies are the addresses whose X-Forwarded-For is believed, for aws:SourceIp. Default: none.

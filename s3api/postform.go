@@ -52,6 +52,7 @@ func (c *call) postObject() error {
 	if err := c.authorize("s3:PutObject"); err != nil {
 		return err
 	}
+	c.nameCaller()
 	return c.storeForm(form, policy)
 }
 
@@ -283,11 +284,10 @@ func (c *call) answerForm(form *postForm, v *cairn.Version) error {
 		redirect = form.fields["redirect"]
 	}
 	if u, err := url.Parse(redirect); redirect != "" && err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" {
-		q := u.Query()
-		q.Set("bucket", c.bucket)
-		q.Set("key", c.key)
-		q.Set("etag", `"`+v.ETag+`"`)
-		u.RawQuery = q.Encode()
+		if u.RawQuery != "" {
+			u.RawQuery += "&"
+		}
+		u.RawQuery += "bucket=" + url.QueryEscape(c.bucket) + "&key=" + url.QueryEscape(c.key) + "&etag=" + url.QueryEscape(`"`+v.ETag+`"`)
 		c.set("Location", u.String())
 		return c.noContent(http.StatusSeeOther)
 	}

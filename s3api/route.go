@@ -66,6 +66,7 @@ func (s *Server) operations() []operation {
 	ops = append(ops, lockOperations()...)
 	ops = append(ops, lifecycleOperations()...)
 	ops = append(ops, accessOperations()...)
+	ops = append(ops, notificationOperations()...)
 	ops = append(ops, absentOperations()...)
 	return append(ops,
 		operation{name: "GetObject", action: "s3:GetObject", level: object_, method: "GET", handle: (*call).getObject},
@@ -163,6 +164,7 @@ func (c *call) serve() error {
 		return err
 	}
 	c.admitted = true
+	c.nameCaller()
 	return c.op.handle(c)
 }
 

@@ -95,6 +95,7 @@ func rootCommand() *cobra.Command {
 		benchCommand(),
 		versionCommand(),
 		bucketCommand(),
+		eventCommand(),
 		userCommand(),
 		keyCommand(),
 		policyCommand(),

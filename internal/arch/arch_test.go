@@ -29,7 +29,8 @@ var table = map[string][]string{
 	"membership":           {"internal/rpc"},
 	"datanode":             {"internal/vfs", "internal/rpc"},
 	"lifecycle":            {},
-	"meta":                 {"internal/vfs", "internal/rpc", "lifecycle"},
+	"events":               {},
+	"meta":                 {"internal/vfs", "internal/rpc", "lifecycle", "events"},
 	"blob":                 {"erasure"},
 	"repair":               {"erasure"},
 	"jobs":                 {},
@@ -38,17 +39,17 @@ var table = map[string][]string{
 	"sse":                  {},
 	"object":               {"meta", "sse"},
 	"iam":                  {},
-	"s3api":                {"object", "iam", "meta", "lifecycle", "sse"}, // of meta the requests that object passes on
+	"s3api":                {"object", "iam", "meta", "lifecycle", "sse", "events"}, // of meta the requests that object passes on
 	"hub":                  {"object", "iam", "meta"},
 	"mount":                {}, // any S3 endpoint, this store too, through minio-go
-	"admin":                {"object", "iam", "membership", "meta", "web"},
+	"admin":                {"object", "iam", "membership", "meta", "events", "web"},
 	"web":                  {},
 	"bench":                {"erasure", "meta", "admin", "internal/process"},
 	"cmd/cairn":            {anything},
 	"internal/server":      {anything},
 	"internal/testcluster": {anything},
 	"e2e":                  {anything}, // tests of the real binary only
-	"conformance":          {"s3api", "object", "iam"},
+	"conformance":          {"s3api", "object", "iam", "events"},
 	"clients":              {"internal/process"},
 	"internal/process":     {},
 	"internal/arch":        {},

@@ -12,6 +12,7 @@ import (
 	"cairn/admin"
 	"cairn/blob"
 	"cairn/datanode"
+	"cairn/events"
 	"cairn/iam"
 	"cairn/jobs"
 	"cairn/membership"
@@ -43,6 +44,7 @@ type parts struct {
 	repairer   *repair.Repairer
 	scrubber   *scrub.Scrubber
 	jobs       *jobs.Manager
+	teller     *events.Deliverer
 	metrics    *admin.Metrics
 	homes      homePlan
 }
@@ -80,12 +82,15 @@ func openParts(cfg Config) (p *parts, err error) {
 			return nil, err
 		}
 	}
+	if p.teller, err = events.NewDeliverer(events.DelivererConfig{Queue: p.meta, Logger: cfg.Logger.With("part", "events")}); err != nil {
+		return nil, err
+	}
 	secure, err := cfg.secure()
 	if err != nil {
 		return nil, err
 	}
 	p.frontend, err = s3api.New(s3api.Config{TLS: secure, Objects: p.objects, Identities: p.identities, Domains: cfg.S3Domains,
-		PlainSSEC: cfg.Encryption.PlainSSEC, ObjectOwnership: cfg.ObjectOwnership, WebIdentities: web, TrustedProxies: cfg.TrustedProxies,
+		EventTargets: p.meta, PlainSSEC: cfg.Encryption.PlainSSEC, ObjectOwnership: cfg.ObjectOwnership, WebIdentities: web, TrustedProxies: cfg.TrustedProxies,
 		Observer: observer{p.metrics}, Logger: cfg.Logger.With("part", "s3api")})
 	return p, err
 }
@@ -230,6 +235,7 @@ func (p *parts) loops(state State) []loop {
 		{"repair", p.repairer.Run},
 		{"scrub", p.scrubber.Run},
 		{"jobs", p.jobs.Run},
+		{"events", p.teller.Run},
 	}
 	if p.site == nil {
 		return append(always, once...)
