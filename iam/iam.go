@@ -341,6 +341,9 @@ func (s *Store) Owns(name, id string) bool {
 func (s *Store) CheckPrincipals(p *Policy) error {
 	for i := range p.Statements {
 		st := &p.Statements[i]
+		if !st.Deny && st.notPrincipals != nil {
+			return wrong(fmt.Sprintf("Statement[%d].NotPrincipal", i), "Allow with NotPrincipal is not allowed.")
+		}
 		for _, list := range [][]principal{st.principals, st.notPrincipals} {
 			for j := range list {
 				if !s.exists(&list[j]) {

@@ -41,6 +41,13 @@ type access struct {
 // aclsEnabled tells whether access control lists count in the bucket.
 func (a *access) aclsEnabled() bool { return a.ownership != ownerEnforced }
 
+// strict tells whether the bucket's owner has chosen to have no lists. Then all but bucket-owner-full-control is refused, as S3
+// does; where nobody chose, "private" says what holds anyway, and old clients say it with every upload.
+func (a *access) strict() bool {
+	_, chosen := a.row.Configs[ownershipConfig]
+	return chosen && !a.aclsEnabled()
+}
+
 // readAccess reads a row. What cannot be read is an error, never "no restriction".
 func readAccess(row cairn.Bucket, ownership string) (*access, error) {
 	a := &access{row: row, ownership: ownership}

@@ -22,6 +22,9 @@ const anonymousOwner = "65a011a29cdf8ec533ec3d1ccaae921c"
 // maxGrants is S3's limit for one list.
 const maxGrants = 100
 
+// fullControlACL is the canned list that a bucket without lists still takes.
+const fullControlACL = "bucket-owner-full-control"
+
 // grantHeaders give grants one permission each.
 var grantHeaders = [...]struct {
 	name string
@@ -169,9 +172,9 @@ func (c *call) documentACL(doc []byte, owner string) (acl iam.ACL, err error) {
 	return acl, nil
 }
 
-// check refuses a list that the bucket does not allow.
-func (a *access) check(acl *iam.ACL) error {
-	if !a.aclsEnabled() && !ownersOnly(acl, a.row.Owner) {
+// check refuses a list, canned under a name ("" if it is not), that the bucket does not allow.
+func (a *access) check(acl *iam.ACL, canned string) error {
+	if !a.aclsEnabled() && !ownersOnly(acl, a.row.Owner) || a.strict() && canned != "" && canned != fullControlACL {
 		return errACLNotSupported
 	}
 	if a.block.BlockPublicAcls && acl.Public() {
@@ -211,14 +214,14 @@ func (c *call) ownership() (owner, acl string, err error) {
 		owner = anonymousOwner
 	}
 	canned := c.header("X-Amz-Acl")
-	if a.ownership == ownerEnforced || a.ownership == ownerPreferred && canned == "bucket-owner-full-control" {
+	if a.ownership == ownerEnforced || a.ownership == ownerPreferred && canned == fullControlACL {
 		owner = a.row.Owner
 	}
 	want, given, err := c.requestedACL(owner, a.row.Owner)
 	if err != nil || !given {
 		return owner, "", err
 	}
-	if err := a.check(&want); err != nil {
+	if err := a.check(&want, canned); err != nil {
 		return "", "", err
 	}
 	acl, err = encodeACL(&want)
@@ -360,7 +363,7 @@ func (c *call) putBucketACL() error {
 	}, func(a *access) error {
 		acl, err := read(a.row.Owner, a.row.Owner)
 		if err == nil {
-			err = a.check(&acl)
+			err = a.check(&acl, c.header("X-Amz-Acl"))
 		}
 		if err == nil {
 			stored, err = encodeACL(&acl)
@@ -392,7 +395,7 @@ func (c *call) putObjectACL() error {
 		}
 		acl, err := read(v.Owner, b.Owner)
 		if err == nil {
-			err = a.check(&acl)
+			err = a.check(&acl, c.header("X-Amz-Acl"))
 		}
 		if err == nil {
 			v.ACL, err = encodeACL(&acl)

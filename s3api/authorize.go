@@ -63,7 +63,7 @@ func (c *call) quietACL(header string) bool {
 		return false
 	}
 	acl := c.header(header)
-	return acl == "private" || acl == "bucket-owner-full-control"
+	return acl == "private" || acl == fullControlACL
 }
 
 // mayDo asks whether the identity may do an action on a bucket ("" for none) or key ("" for the bucket itself). A bucket that
@@ -267,7 +267,9 @@ func (c *call) hideAbsence(err error) error {
 	if _, bucketErr := c.srv.access(c.r.Context(), c.bucket); bucketErr != nil {
 		return err
 	}
-	if c.mayDo("s3:ListBucket", c.bucket, "") != nil {
+	c.absent = c.key // what a listing would have to be asked for to show that it is not there
+	denied := c.mayDo("s3:ListBucket", c.bucket, "")
+	if c.absent = ""; denied != nil {
 		return errAccessDenied
 	}
 	return err

@@ -3,10 +3,12 @@ package s3api
 import (
 	"encoding/json"
 	"encoding/xml"
+	"errors"
 	"net/http"
 
 	"cairn"
 	"cairn/object"
+	"cairn/sse"
 )
 
 // encryptionDoc is a bucket's encryption configuration
@@ -85,8 +87,9 @@ func (c *call) putBucketEncryption() error {
 	if err != nil {
 		return err
 	}
-	// A rule that cannot be served would make every later put fail: its author should hear of it.
-	if err := c.srv.cfg.Objects.CheckRule(c.r.Context(), r); err != nil {
+	// A rule that no key service can serve would make every later put fail: its author should hear of it. Whether the service has
+	// the key is not asked, as in S3: it may come later, and until then what is put is refused.
+	if err := c.srv.cfg.Objects.CheckRule(c.r.Context(), r); err != nil && !errors.Is(err, sse.ErrUnknownKey) {
 		return err
 	}
 	text, err := json.Marshal(r)

@@ -36,7 +36,8 @@ type call struct {
 	tags  map[string]string // that the request brings, for policies
 	// implied: the question is about what headers add to a write, not about an action of its own.
 	implied bool
-	form    bool // a POST form, which carries its own credentials
+	absent  string // the key that the question is about whose absence may be told, "" for another question
+	form    bool   // a POST form, which carries its own credentials
 
 	in       inbound
 	admitted bool

@@ -188,7 +188,11 @@ func (c *call) crossOrigin() {
 	if err != nil || a.cors == nil {
 		return
 	}
-	if r := a.cors.match(origin, c.r.Method, nil); r != nil {
+	method := c.header("Access-Control-Request-Method") // S3 goes by it on any request that has it
+	if method == "" {
+		method = c.r.Method
+	}
+	if r := a.cors.match(origin, method, nil); r != nil {
 		r.allow(c.w.Header(), origin)
 	}
 }

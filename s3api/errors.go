@@ -126,7 +126,7 @@ var kindTable = []struct {
 	{object.ErrNoLock, errNoLock},
 	{object.ErrQuota, errQuota},
 	{object.ErrWriteOffset, errWriteOffset},
-	{object.ErrNoAppend, errNotImplemented.with("Encrypted objects cannot be appended to.")},
+	{object.ErrNoAppend, errInvalidRequest.with("What is appended is encrypted as the object is: copy the object onto itself to change that.")},
 	{object.ErrTooManyParts, errTooManyParts},
 	{object.ErrKeepsVersions, errInvalidRequest.with("This operation is not available in buckets that keep versions, or once did.")},
 	{object.ErrLockState, errInvalidBucketState},

@@ -56,8 +56,8 @@ type ruleDoc struct {
 		NewerNoncurrentVersions *int
 	}
 	AbortIncompleteMultipartUpload *struct{ DaysAfterInitiation *int }
-	Transition                     []struct{} `xml:"Transition"`
-	NoncurrentVersionTransition    []struct{} `xml:"NoncurrentVersionTransition"`
+	Transition                     []struct{ Date *string } `xml:"Transition"`
+	NoncurrentVersionTransition    []struct{}               `xml:"NoncurrentVersionTransition"`
 }
 
 type conditionsDoc struct {
@@ -127,6 +127,14 @@ func (d *ruleDoc) parse() (r lifecycle.Rule, err error) {
 	case d.Status != "Enabled" && d.Status != "Disabled", (d.Filter == nil) == (d.Prefix == nil):
 		return r, errMalformedXML
 	case len(d.Transition)+len(d.NoncurrentVersionTransition) > 0:
+		for _, t := range d.Transition {
+			if t.Date == nil {
+				continue
+			}
+			if _, err := parseRuleDate(*t.Date); err != nil {
+				return r, err
+			}
+		}
 		return r, errNotImplemented.with("Transitions to another storage class are not available: no rule was changed.")
 	case d.Expiration == nil && d.NoncurrentVersionExpiration == nil && d.AbortIncompleteMultipartUpload == nil:
 		return r, errInvalidRequest.with("At least one action needs to be specified in a rule")

@@ -87,6 +87,9 @@ func (q *question) ofOperation(name string) (values []string, ok bool) {
 	c := q.c
 	switch name {
 	case "prefix", "delimiter", "max-keys":
+		if c.absent != "" && name == "prefix" {
+			return []string{c.absent}, true
+		}
 		if v, has := c.query.lookup(name); has && c.op.level == bucket && q.r.Key == "" {
 			return []string{v}, true
 		}
