@@ -29,8 +29,9 @@ const maxAppends = MaxParts
 // Append adds a body to the end of an object: a new version, which shares the blobs of the one before it and is committed
 // only if that one is still current. An object that does not exist is made by an append at 0. What the object is besides
 // its bytes stays. The ETag is no MD5 then, and ends with the number of pieces; the checksum is one of the whole where
-// those of the pieces combine, and absent otherwise. Errors: those of Put, ErrWriteOffset (of another size, or changed
-// meanwhile), ErrNoAppend (the object is sealed, or would be), ErrTooManyParts.
+// those of the pieces combine, and absent otherwise. What is appended to a sealed object is sealed under its data key, a body of its
+// own as a part of an upload is. Errors: those of Put, ErrWriteOffset (of another size, or changed meanwhile), ErrNoAppend (it would
+// have to be encrypted in another way than the object is), ErrTooManyParts, those of package sse.
 func (s *Store) Append(ctx context.Context, r Append) (cairn.Version, error) {
 	const op = "object.append"
 	subject := r.Bucket + "/" + r.Key
@@ -53,26 +54,30 @@ func (s *Store) Append(ctx context.Context, r Append) (cairn.Version, error) {
 	switch {
 	case r.Offset != was.Size:
 		return cairn.Version{}, fail(op, subject, ErrWriteOffset)
-	case pieces >= maxAppends:
+	case pieces >= maxAppends, len(was.Parts) > 0 && was.Parts[len(was.Parts)-1].Number >= maxAppends:
 		return cairn.Version{}, fail(op, subject, ErrTooManyParts)
 	case r.Size > MaxObjectBytes-was.Size:
 		return cairn.Version{}, fail(op, subject, ErrEntityTooLarge)
 	}
-	if err := s.mayAppend(ctx, r, was); err != nil {
+	seal, err := s.appendSeal(ctx, r, was)
+	if err != nil {
 		return cairn.Version{}, err
 	}
 	adoptChecksum(&r.Want, was)
-	st, err := s.ingestAppended(ctx, r, was)
+	st, err := s.ingestAppended(ctx, r, was, seal)
 	if err != nil {
 		return cairn.Version{}, err
 	}
 	v := *was
 	v.Size, v.Layout, v.Parts, v.Owner = was.Size+st.size, st.layout, nil, r.Owner
+	if seal != nil {
+		v.Parts = appendedParts(was, &st, seal)
+	}
 	v.ID, v.Lock, v.Modified = 0, cairn.Lock{}, time.Time{}
 	v.Checksums = appendedChecksum(was, &st)
 	v.ETag = appendedETag(etag, st.etag, pieces+1)
 	v, err = s.cfg.Meta.PutVersion(ctx, meta.PutVersion{Version: v, NewBlobs: st.newBlobs,
-		If:     meta.Conditions{IfMatch: []string{was.ETag}, IfSize: &was.Size},
+		If: meta.Conditions{IfMatch: []string{was.ETag}, IfSize: &was.Size}, Append: true,
 		Source: &meta.VersionRef{Bucket: r.Bucket, Key: r.Key, ID: was.ID}})
 	if err == nil {
 		s.counters.puts.Add(1)
@@ -110,15 +115,39 @@ func (s *Store) appendToNothing(ctx context.Context, r Append) (cairn.Version, e
 	return v, err
 }
 
-// mayAppend refuses what is sealed: a sealed body is one whole, and plain bytes do not belong behind it.
-func (s *Store) mayAppend(ctx context.Context, r Append, was *cairn.Version) error {
+// appendSeal is how what is appended is sealed: as the object is. nil for a plain one.
+func (s *Store) appendSeal(ctx context.Context, r Append, was *cairn.Version) (*seal, error) {
+	none := fail("object.append", r.Bucket+"/"+r.Key, ErrNoAppend)
 	if !was.Encryption.Sealed() {
-		want, err := s.resolve(ctx, r.Bucket, r.Encrypt)
-		if err != nil || want.Scheme == "" {
-			return err
+		if want, err := s.resolve(ctx, r.Bucket, r.Encrypt); err != nil || want.Scheme == "" {
+			return nil, err
 		}
+		return nil, none
 	}
-	return fail("object.append", r.Bucket+"/"+r.Key, ErrNoAppend)
+	if r.Encrypt.Scheme != "" && r.Encrypt.Scheme != was.Encryption.Scheme || r.Encrypt.KeyID != "" && r.Encrypt.KeyID != was.Encryption.KeyID {
+		return nil, none
+	}
+	dataKey, err := s.openKey(ctx, was.Encryption, r.Encrypt.CustomerKey)
+	if err != nil {
+		return nil, err
+	}
+	return sealWith(dataKey, was.Encryption), nil
+}
+
+// appendedParts are the sealed bodies of an object that was appended to.
+func appendedParts(was *cairn.Version, st *stored, seal *seal) []cairn.PartInfo {
+	parts := slices.Clone(was.Parts)
+	if len(parts) == 0 && was.Size > 0 {
+		parts = []cairn.PartInfo{{Number: 1, Size: was.Size, Salt: was.Encryption.Salt}}
+	}
+	number := 1
+	if len(parts) > 0 {
+		number = parts[len(parts)-1].Number + 1
+	}
+	if st.size == 0 {
+		return parts
+	}
+	return append(parts, cairn.PartInfo{Number: number, Size: st.size, Salt: seal.salt})
 }
 
 // adoptChecksum asks for the checksum that combines with the object's, unless the client declared one.
@@ -129,8 +158,8 @@ func adoptChecksum(want *Digests, was *cairn.Version) {
 }
 
 // ingestAppended stores the new bytes. Small objects stay inline; what was inline becomes a blob when the whole grows.
-func (s *Store) ingestAppended(ctx context.Context, r Append, was *cairn.Version) (st stored, err error) {
-	b := body{r: r.Body, size: r.Size, want: r.Want, inlineMax: -1,
+func (s *Store) ingestAppended(ctx context.Context, r Append, was *cairn.Version, seal *seal) (st stored, err error) {
+	b := body{r: r.Body, size: r.Size, want: r.Want, seal: seal, inlineMax: -1,
 		owner: cairn.Owner{Bucket: r.Bucket, Key: r.Key, Offset: was.Size}}
 	inline := was.Layout.Inline
 	small := len(was.Layout.Blobs) == 0 && r.Size >= 0 && was.Size+r.Size <= s.cfg.InlineMax

@@ -40,8 +40,8 @@ var (
 	ErrBodyTooLong = rule(cairn.ErrInvalid, "body is longer than its declared size")
 	// ErrWriteOffset: an append at another offset than the object's end.
 	ErrWriteOffset = rule(cairn.ErrInvalid, "the offset is not the object's size")
-	// ErrNoAppend: the object is encrypted, or its bucket would have the bytes encrypted.
-	ErrNoAppend = rule(cairn.ErrInvalid, "encrypted objects cannot be appended to")
+	// ErrNoAppend: what is appended would have to be encrypted in another way than the object is.
+	ErrNoAppend = rule(cairn.ErrInvalid, "an append cannot change how an object is encrypted")
 	// ErrTooManyParts: an object of MaxParts pieces cannot be appended to.
 	ErrTooManyParts = rule(cairn.ErrInvalid, "object has the most pieces that it may have")
 	// ErrKeepsVersions: the operation is not for buckets that keep versions or once did.

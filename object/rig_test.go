@@ -12,6 +12,7 @@ import (
 
 	"cairn"
 	"cairn/meta"
+	"cairn/sse"
 )
 
 // The rig's borders are small, so that small bodies cross all of them.
@@ -44,7 +45,11 @@ func newRig(t testing.TB) *rig {
 	next.Store(uint64(first))
 	r := &rig{t: t, meta: &faultyMeta{Meta: ms},
 		blobs: newMemBlobs(rigBlob, vol.ID, vol.Epoch, func() cairn.BlobID { return cairn.BlobID(next.Add(1) - 1) })}
-	r.store, err = New(Config{Meta: r.meta, Blobs: r.blobs, InlineMax: rigInline})
+	ring := sse.NewRing(time.Now())
+	if err := ring.Create("default", time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	r.store, err = New(Config{Meta: r.meta, Blobs: r.blobs, InlineMax: rigInline, Keys: &sse.Keys{Store: ring, Service: ring, DefaultKey: "default"}})
 	if err != nil {
 		t.Fatal(err)
 	}
