@@ -132,8 +132,14 @@ func TestLifecycleRuns(t *testing.T) {
 			t.Fatalf("still there: %q", r.keys("bucket"))
 		}
 	}
-	if s := r.stack.Objects.Status(); s.LifecycleRemoved != 2 || s.LifecycleReindexed == 0 {
-		t.Errorf("status %+v", s)
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) { // it is counted after the commit
+		s := r.stack.Objects.Status()
+		if s.LifecycleRemoved == 2 && s.LifecycleReindexed > 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("status %+v", s)
+		}
 	}
 }
 

@@ -153,7 +153,7 @@ func TestPostFormAnswers(t *testing.T) {
 	a := newAccessRig(t, nil)
 	a.play(t, []step{{who: "ann", method: "PUT", path: "/anns", header: "X-Amz-Object-Ownership: ObjectWriter\nX-Amz-Acl: public-read-write", want: ok}})
 	got := a.post(t, "/anns", formFields{"key", "k", "success_action_redirect", "http://example.com/done?x=1"}, "body")
-	if got.status != 303 || !strings.HasPrefix(got.header.Get("Location"), "http://example.com/done?bucket=anns&etag=") {
+	if got.status != 303 || !strings.HasPrefix(got.header.Get("Location"), "http://example.com/done?x=1&bucket=anns&key=k&etag=%22") {
 		t.Errorf("redirect: got %d %q", got.status, got.header.Get("Location"))
 	}
 	for status, want := range map[string]int{"": 204, "200": 200, "204": 204, "404": 204} {
