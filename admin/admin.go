@@ -61,6 +61,8 @@ type Config struct {
 	Objects Objects
 	// S3URL is where clients find S3, for people to copy.
 	S3URL string
+	// Encryption rotates master keys; nil where there are none.
+	Encryption Encryption
 	// Webhooks keeps the targets of buckets' events; nil for none.
 	Webhooks Webhooks
 	// Sessions keeps the dashboard's sessions, Journal the audit log; nil for none.

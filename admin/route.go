@@ -56,6 +56,7 @@ const (
 	partJobs       = "jobs"
 	partJournal    = "journal"
 	partWebhooks   = "webhooks"
+	partEncryption = "encryption"
 )
 
 // routes gathers the lines of the parts that the process has.
@@ -70,7 +71,8 @@ func (s *Server) routes(has func(part string) bool) (list []Route) {
 	for _, p := range []struct {
 		part string
 		add  func(register)
-	}{{partIdentities, s.identityRoutes}, {partBuckets, s.bucketRoutes}, {partJobs, s.jobRoutes}, {partJournal, s.auditRoutes}, {partWebhooks, s.webhookRoutes}} {
+	}{{partIdentities, s.identityRoutes}, {partBuckets, s.bucketRoutes}, {partJobs, s.jobRoutes}, {partJournal, s.auditRoutes}, {partWebhooks, s.webhookRoutes},
+		{partEncryption, s.encryptionRoutes}} {
 		if has(p.part) {
 			p.add(api)
 		}
@@ -87,6 +89,8 @@ func (s *Server) serves(part string) bool {
 		return s.cfg.Buckets != nil
 	case partJobs:
 		return s.cfg.Jobs != nil
+	case partEncryption:
+		return s.cfg.Encryption != nil
 	case partWebhooks:
 		return s.cfg.Webhooks != nil
 	}

@@ -28,6 +28,7 @@ type rig struct {
 	meta  *faultyMeta
 	blobs *memBlobs
 	store *Store
+	keys  *sse.Keys
 }
 
 func newRig(t testing.TB) *rig {
@@ -49,7 +50,8 @@ func newRig(t testing.TB) *rig {
 	if err := ring.Create("default", time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	r.store, err = New(Config{Meta: r.meta, Blobs: r.blobs, InlineMax: rigInline, Keys: &sse.Keys{Store: ring, Service: ring, DefaultKey: "default"}})
+	r.keys = &sse.Keys{Store: ring, Service: ring, DefaultKey: "default"}
+	r.store, err = New(Config{Meta: r.meta, Blobs: r.blobs, InlineMax: rigInline, Keys: r.keys})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -93,6 +93,20 @@ func TestKeysRefuse(t *testing.T) {
 	}
 }
 
+// rotate gives a key of the ring a new version.
+func rotate(t *testing.T, r *Ring, name string) {
+	t.Helper()
+	was := r.Version(name)
+	next, err := r.Rotated(name, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Version(name) != was || next.Version(name) != was+1 {
+		t.Errorf("%s: version %d in the ring, %d in the next one, want %d and %d", name, r.Version(name), next.Version(name), was, was+1)
+	}
+	r.Adopt(next)
+}
+
 func TestRotationRewraps(t *testing.T) {
 	k := testKeys(t)
 	for _, w := range []cairn.EncryptionWish{wish(cairn.SSES3, ""), wish(cairn.SSEKMS, "k1")} {
@@ -108,9 +122,7 @@ func TestRotationRewraps(t *testing.T) {
 		if name == "" {
 			name = StoreKey
 		}
-		if err := k.Store.Rotate(name, time.Now()); err != nil {
-			t.Fatal(err)
-		}
+		rotate(t, k.Store, name)
 		if got, err := k.Open(t.Context(), rec, nil); err != nil || !bytes.Equal(got, dataKey) {
 			t.Errorf("%s: what was wrapped before the rotation does not open: %v", w.Scheme, err)
 		}
@@ -126,9 +138,7 @@ func TestRotationRewraps(t *testing.T) {
 
 func TestRingAtRest(t *testing.T) {
 	k := testKeys(t)
-	if err := k.Store.Rotate("k1", time.Now()); err != nil {
-		t.Fatal(err)
-	}
+	rotate(t, k.Store, "k1")
 	dataKey, rec, err := k.New(t.Context(), wish(cairn.SSEKMS, "k1"))
 	if err != nil {
 		t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -92,15 +93,37 @@ func (r *Ring) Create(name string, now time.Time) error {
 	return nil
 }
 
-// Rotate adds a version to a key; what was wrapped under older ones still opens. ErrNotFound.
-func (r *Ring) Rotate(name string, now time.Time) error {
+// Rotated returns a ring in which a key has a new version; what was wrapped under older ones still opens. The ring itself does not
+// change: save the new one first, then let this one Adopt it, for what is wrapped under a version that is lost is lost. ErrUnknownKey.
+func (r *Ring) Rotated(name string, now time.Time) (*Ring, error) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if len(r.keys[name]) == 0 {
+		return nil, unknownKey(name)
+	}
+	next := &Ring{keys: maps.Clone(r.keys)}
+	next.add(name, now)
+	return next, nil
+}
+
+// Adopt takes over another ring's keys.
+func (r *Ring) Adopt(next *Ring) {
+	next.mu.RLock()
+	keys := maps.Clone(next.keys)
+	next.mu.RUnlock()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.keys[name]) == 0 {
-		return unknownKey(name)
+	r.keys = keys
+}
+
+// Version is the number of a key's newest version, 0 if there is no such key.
+func (r *Ring) Version(name string) uint32 {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if versions := r.keys[name]; len(versions) > 0 {
+		return versions[len(versions)-1].Version
 	}
-	r.add(name, now)
-	return nil
+	return 0
 }
 
 func (r *Ring) add(name string, now time.Time) {

@@ -96,6 +96,7 @@ func rootCommand() *cobra.Command {
 		versionCommand(),
 		bucketCommand(),
 		eventCommand(),
+		encryptionCommand(),
 		userCommand(),
 		keyCommand(),
 		policyCommand(),

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"cairn"
@@ -49,13 +50,18 @@ func openKeys(dir string, cfg Encryption) (*sse.Keys, *keysFile, error) {
 	if cfg.Vault.Address != "" {
 		keys.Service = &cfg.Vault
 	}
+	file.keys, file.service = keys, keys.Service
 	return keys, file, nil
 }
 
 // keysFile is the ring of master keys and where it is kept.
 type keysFile struct {
-	path string
-	ring *sse.Ring
+	path    string
+	ring    *sse.Ring
+	keys    *sse.Keys
+	service sse.KMS
+
+	mu sync.Mutex // one rotation at a time
 }
 
 func (f *keysFile) load() error {
@@ -65,7 +71,7 @@ func (f *keysFile) load() error {
 		if err := f.ring.Create(defaultKMSKey, time.Now()); err != nil {
 			return err
 		}
-		return f.save()
+		return f.save(f.ring)
 	}
 	if err == nil {
 		f.ring, err = sse.ParseRing(text)
@@ -76,9 +82,9 @@ func (f *keysFile) load() error {
 	return nil
 }
 
-// save writes the ring so that a crash leaves the old file or the new one, and never none.
-func (f *keysFile) save() (err error) {
-	text, err := f.ring.Marshal()
+// save writes a ring so that a crash leaves the old file or the new one, and never none.
+func (f *keysFile) save(ring *sse.Ring) (err error) {
+	text, err := ring.Marshal()
 	if err != nil {
 		return err
 	}

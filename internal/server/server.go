@@ -133,7 +133,7 @@ func Open(cfg Config) (s *Server, err error) {
 	}
 	s.probe = newProbe(s.parts, cfg.ReadyWithin, s.formatted)
 	s.api, err = admin.New(admin.Config{Cluster: facts, Topology: facts, Jobs: facts, Metrics: s.parts.metrics, AccessKey: cfg.AccessKey,
-		SecretKey: cfg.SecretKey, Identities: s.identities(), Buckets: s.buckets(), Objects: s.objects(), S3URL: s.s3URL(), Webhooks: s.parts.meta,
+		SecretKey: cfg.SecretKey, Identities: s.identities(), Buckets: s.buckets(), Objects: s.objects(), S3URL: s.s3URL(), Webhooks: s.parts.meta, Encryption: facts,
 		Sessions: s.parts.meta, Journal: s.parts.meta, Logger: cfg.Logger, ReadyTimeout: cfg.ReadyWithin})
 	if err != nil {
 		return nil, err
