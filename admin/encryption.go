@@ -24,7 +24,7 @@ type Rotated struct {
 // encryptionRoutes adds what rotates master keys.
 func (s *Server) encryptionRoutes(api register) {
 	api(Route{Pattern: "POST /api/v1/encryption/rotate", Action: "cairn:RotateEncryptionKey", CLI: "encryption rotate",
-		What: "Give a master key a new version and wrap all data keys under it anew, as a job.",
+		What:  "Give a master key a new version and wrap all data keys under it anew, as a job.",
 		Query: []Parameter{{"key", "the master key: sse-s3, or a key of SSE-KMS"}}, Gives: Rotated{}},
 		func(_ http.ResponseWriter, r *http.Request) (any, error) {
 			return s.cfg.Encryption.RotateKey(r.Context(), r.URL.Query().Get("key"))
