@@ -109,6 +109,8 @@ func (t *txn) countBlob(ref cairn.BlobRef, c *blobChange) error {
 	switch {
 	case found && c.fresh:
 		return fmt.Errorf("new blob %s is referenced already: %w", ref, cairn.ErrPrecondition)
+	case !found && c.delta < 0:
+		return fmt.Errorf("blob %s: %w", ref, errVanished) // the row that listed it was read before it went
 	case !found && !c.fresh:
 		return fmt.Errorf("blob %s is not referenced any more: %w", ref, cairn.ErrPrecondition)
 	case found:

@@ -60,3 +60,35 @@ func (s *Store) FillEventQueueForTest(ctx context.Context, target string) error 
 	})
 	return err
 }
+
+// PutBetweenReads puts r, and has another writer run each time that its decision has read the key's row and not yet what that
+// names.
+func PutBetweenReads(ctx context.Context, s *Store, r PutVersion, other func() error) error {
+	first := true
+	_, err := s.change(ctx, s.groups.system(), 0, func(t *txn) error {
+		v := r.Version
+		b, err := t.bucket(v.Bucket)
+		if err != nil {
+			return err
+		}
+		obj, err := t.object(b, v.Key)
+		if err != nil {
+			return err
+		}
+		if first {
+			first = false
+			if err := other(); err != nil {
+				return err
+			}
+		}
+		if err := t.link(v.Layout.Blobs, r.NewBlobs, ""); err != nil {
+			return err
+		}
+		if err := obj.put(&v, ""); err != nil {
+			return err
+		}
+		obj.done()
+		return nil
+	})
+	return err
+}

@@ -147,6 +147,36 @@ func TestConcurrentPutsOfOneKey(t *testing.T) {
 	}
 }
 
+// Two writers overwrite one key, and one reads the row before the other's commit and the blob that it names after it. That is a
+// conflict, to be decided again, and no precondition that the caller set and that failed.
+func TestOverwriteBetweenReads(t *testing.T) {
+	s := newStore(t, 1)
+	mustBucket(t, s, "b", cairn.VersioningOff)
+	vol, err := s.CreateVolume(t.Context(), cairn.Volume{Profile: cairn.Profile{K: 1}, Unit: 1 << 16, Slots: []cairn.DriveID{{1}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	put := func(id cairn.BlobID) meta.PutVersion {
+		ref := cairn.BlobRef{Volume: vol.ID, Blob: id, Length: 100}
+		return meta.PutVersion{Version: cairn.Version{Bucket: "b", Key: "k", Size: 100, Layout: cairn.Layout{Blobs: []cairn.BlobRef{ref}}},
+			NewBlobs: []cairn.NewBlob{{Ref: ref, Epoch: vol.Epoch}}}
+	}
+	if _, err := s.PutVersion(t.Context(), put(1)); err != nil {
+		t.Fatal(err)
+	}
+	err = meta.PutBetweenReads(t.Context(), s, put(3), func() error {
+		_, err := s.PutVersion(t.Context(), put(2))
+		return err
+	})
+	if err != nil {
+		t.Errorf("a put without conditions: %v", err)
+	}
+	v, err := s.Version(t.Context(), meta.VersionRef{Bucket: "b", Key: "k"})
+	if err != nil || v.Layout.Blobs[0].Blob != 3 {
+		t.Errorf("the key holds %v, %v; want the last put's blob", v.Layout.Blobs, err)
+	}
+}
+
 func BenchmarkPutInline(b *testing.B) {
 	for _, voters := range []int{1, 5} {
 		for _, clients := range []int{1, 16, 64} {

@@ -34,7 +34,8 @@ func (t *txn) get(key []byte) (row []byte, found bool, err error) {
 const maxAttempts = 60
 
 // change decides and commits, again on every conflict. decide may leave the batch empty: then nothing is committed. Its
-// errors end the change.
+// errors end the change, but for errVanished: rows are read one after the other, so one may name another that a change between
+// the two reads has removed. The commit would be refused; what such a decision says must not be the answer either.
 func (s *Store) change(ctx context.Context, g *replica.Group, requestID uint64, decide func(t *txn) error) (replica.Outcome, error) {
 	if requestID == 0 {
 		requestID = newRequestID()
@@ -44,7 +45,7 @@ func (s *Store) change(ctx context.Context, g *replica.Group, requestID uint64, 
 			return replica.Outcome{}, err
 		}
 		o, err := s.attempt(ctx, g, requestID, decide)
-		if !errors.Is(err, replica.ErrConflict) && !errors.Is(err, replica.ErrMoved) {
+		if !errors.Is(err, replica.ErrConflict) && !errors.Is(err, replica.ErrMoved) && !errors.Is(err, errVanished) {
 			return o, err
 		}
 	}
