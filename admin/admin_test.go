@@ -52,7 +52,13 @@ func (c *cluster) Volume(_ context.Context, id cairn.VolumeID) (VolumeDetail, er
 func (c *cluster) CreateToken(_ context.Context, roles cairn.Roles, life time.Duration) (NewToken, error) {
 	return NewToken{Token: "secret", Roles: roles, Expires: time.Unix(0, 0).Add(life)}, c.err
 }
-func (c *cluster) AddVoter(context.Context, cairn.NodeID) error    { return c.err }
+func (c *cluster) AddVoter(context.Context, cairn.NodeID) error { return c.err }
+func (c *cluster) NodeOut(_ context.Context, id cairn.NodeID) (cairn.Node, error) {
+	if id[15] != 1 {
+		return cairn.Node{}, cairn.ErrPrecondition
+	}
+	return cairn.Node{ID: id, State: cairn.NodeOut}, c.err
+}
 func (c *cluster) RemoveVoter(context.Context, cairn.NodeID) error { return cairn.ErrPrecondition }
 func (c *cluster) Tokens(context.Context) ([]Token, error)         { return []Token{{ID: "k1"}}, c.err }
 

@@ -20,6 +20,14 @@ type Topology interface {
 	Volumes
 	Tokens
 	VoterPlan
+	NodeVerdicts
+}
+
+// NodeVerdicts lets an operator decide about a node what the watcher would not by itself.
+type NodeVerdicts interface {
+	// NodeOut says that a node which is down is out: its shards are rebuilt elsewhere at once, however many nodes are away.
+	// Errors: ErrNotFound, ErrPrecondition (it is not down).
+	NodeOut(ctx context.Context, node cairn.NodeID) (cairn.Node, error)
 }
 
 // VoterPlan says which nodes may carry metadata voters. Both return when that is recorded; the voters move afterwards. They
@@ -79,6 +87,14 @@ func (s *Server) clusterRoutes(api register) {
 	t := s.cfg.Topology
 	api(Route{Pattern: "GET /api/v1/nodes", Action: "cairn:ListNodes", CLI: "node ls", What: "List all nodes, removed ones too.", Gives: []cairn.Node{}},
 		func(_ http.ResponseWriter, r *http.Request) (any, error) { return t.Nodes(r.Context()) })
+	api(Route{Pattern: "POST /api/v1/nodes/{node}/out", Action: "cairn:GiveNodeUp", CLI: "node out n1", What: "Give up a node that is down: its shards are rebuilt elsewhere at once.", Gives: cairn.Node{}},
+		func(_ http.ResponseWriter, r *http.Request) (any, error) {
+			id, err := cairn.ParseID(r.PathValue("node"))
+			if err != nil {
+				return nil, err
+			}
+			return t.NodeOut(r.Context(), id)
+		})
 	api(Route{Pattern: "GET /api/v1/drives", Action: "cairn:ListDrives", CLI: "drive ls", What: "List all drives that are known, retired ones too.", Gives: []cairn.Drive{}},
 		func(_ http.ResponseWriter, r *http.Request) (any, error) { return t.Drives(r.Context()) })
 	api(Route{Pattern: "GET /api/v1/tokens", Action: "cairn:ListTokens", CLI: "token ls", What: "List join tokens, without their secrets.", Gives: []Token{}},

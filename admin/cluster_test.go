@@ -16,6 +16,10 @@ func TestClusterRoutes(t *testing.T) {
 	}{
 		{"GET", "/api/v1/nodes", true, 200, `"name": "n1"`},
 		{"GET", "/api/v1/nodes", false, 401, "root access key"},
+		{"POST", "/api/v1/nodes/00000000000000000000000000000001/out", true, 200, `"state": "out"`},
+		{"POST", "/api/v1/nodes/00000000000000000000000000000002/out", true, 409, "precondition"},
+		{"POST", "/api/v1/nodes/1/out", true, 400, "32 hexadecimal digits"},
+		{"POST", "/api/v1/nodes/00000000000000000000000000000001/out", false, 401, "root access key"},
 		{"GET", "/api/v1/drives", true, 200, `"path": "/d"`},
 		{"GET", "/api/v1/volumes", true, 200, `"id": 1,`},
 		{"GET", "/api/v1/volumes?after=v7&max=5", true, 200, `"unit_bytes": 5`},

@@ -271,6 +271,22 @@ func outOrNot(now time.Time, p Patience, n cairn.Node, frozen string, domains *d
 	return cairn.NodeOut, reason + fmt.Sprintf("; down for %v, so its shards are rebuilt elsewhere", p.Out)
 }
 
+// DeclareOut is the row of a node that an operator gives up: its shards are rebuilt elsewhere at once, whether automatic repair
+// is frozen or not, and however many others are out. One that answers again is taken back like any other. Errors:
+// ErrPrecondition if the node is not down.
+func DeclareOut(now time.Time, n cairn.Node) (cairn.Node, error) {
+	switch n.State {
+	case cairn.NodeDown:
+		n.State, n.StateSince = cairn.NodeOut, now
+		n.Reason = cause(n) + "; an operator declared it to be out, so its shards are rebuilt elsewhere"
+		return n, nil
+	case cairn.NodeOut:
+		return n, nil
+	}
+	return n, &cairn.Error{Op: "membership.out", Subject: n.Name, Err: fmt.Errorf(
+		"the node is %s, and only one that is down can be given up; move data off a node that works by draining it: %w", n.State, cairn.ErrPrecondition)}
+}
+
 // cause is why the node's state became what it is.
 func cause(n cairn.Node) string {
 	if len(n.History) == 0 {

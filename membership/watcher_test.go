@@ -2,6 +2,7 @@ package membership_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -267,6 +268,35 @@ func TestManyLostNodesFreezeRepair(t *testing.T) {
 		if got := f.w.Frozen(); got != "" {
 			t.Errorf("still %q", got)
 		}
+	})
+}
+
+// What automatic repair would not do by itself, an operator may: nodes that are down go out at once, one that is up does not,
+// and each is taken back when it answers.
+func TestOperatorGivesNodesUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, stop := newFleet(t, 10, flat, nil)
+		defer stop()
+		time.Sleep(5 * time.Second)
+		if _, err := membership.DeclareOut(time.Now(), f.node(4)); !errors.Is(err, cairn.ErrPrecondition) {
+			t.Errorf("a node that is up: %v", err)
+		}
+		f.set(4, true, membership.HintNone)
+		f.set(6, true, membership.HintNone)
+		f.until(4, cairn.NodeDown, time.Minute)
+		f.until(6, cairn.NodeDown, time.Minute)
+		for _, i := range []int{4, 6} {
+			n, err := membership.DeclareOut(time.Now(), f.node(i))
+			must(t, err)
+			_, err = f.meta.PutNode(t.Context(), n)
+			must(t, err)
+		}
+		time.Sleep(time.Minute)
+		f.want(4, cairn.NodeOut, "an operator")
+		f.want(6, cairn.NodeOut, "an operator")
+		f.set(6, false, membership.HintNone)
+		f.until(6, cairn.NodeUp, time.Minute)
+		f.want(4, cairn.NodeOut, "an operator")
 	})
 }
 

@@ -15,9 +15,10 @@ import (
 )
 
 func nodeCommand() *cobra.Command {
-	return group("node", "Show the nodes of the cluster",
+	return group("node", "Show the nodes of the cluster, and decide about them",
 		listCommand("List the nodes", "/api/v1/nodes", func(list []cairn.Node) string { return nodesText(list, time.Now()) }),
-		showCommand("NODE", "Show one node, by its name, ID or the beginning of it", findNode, func(n cairn.Node) string { return nodeText(n, time.Now()) }))
+		showCommand("NODE", "Show one node, by its name, ID or the beginning of it", findNode, func(n cairn.Node) string { return nodeText(n, time.Now()) }),
+		nodeOutCommand())
 }
 
 func driveCommand() *cobra.Command {

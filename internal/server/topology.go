@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"cairn"
 	"cairn/admin"
 	"cairn/internal/join"
+	"cairn/membership"
 	"cairn/meta"
 )
 
@@ -77,6 +79,32 @@ func (f *facts) AddVoter(ctx context.Context, node cairn.NodeID) error {
 // RemoveVoter moves the metadata away from a node.
 func (f *facts) RemoveVoter(ctx context.Context, node cairn.NodeID) error {
 	return f.parts.meta.RemoveVoter(ctx, node)
+}
+
+// outTries bounds how often NodeOut begins anew because the watcher changed the row meanwhile.
+const outTries = 5
+
+// NodeOut commits that a node is out because an operator says so.
+func (f *facts) NodeOut(ctx context.Context, id cairn.NodeID) (n cairn.Node, err error) {
+	for range outTries {
+		nodes, err := f.Nodes(ctx)
+		if err != nil {
+			return n, err
+		}
+		i := slices.IndexFunc(nodes, func(n cairn.Node) bool { return n.ID == id })
+		if i < 0 {
+			return n, &cairn.Error{Op: "server.node out", Subject: id.String(), Err: fmt.Errorf("no such node: %w", cairn.ErrNotFound)}
+		}
+		n, err = membership.DeclareOut(time.Now(), nodes[i])
+		if err != nil || nodes[i].State == cairn.NodeOut {
+			return n, err
+		}
+		n, err = f.parts.meta.PutNode(ctx, n)
+		if !errors.Is(err, cairn.ErrPrecondition) {
+			return n, err
+		}
+	}
+	return n, &cairn.Error{Op: "server.node out", Subject: id.String(), Err: fmt.Errorf("the node's state keeps changing; ask again: %w", cairn.ErrUnavailable)}
 }
 
 // Tokens lists tokens without their secrets.
