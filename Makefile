@@ -8,7 +8,7 @@ PKGS     := ./...
 # Go files that are ours, for gofmt: everything that git tracks or could track.
 GOFILES   = $(shell git ls-files --cached --others --exclude-standard '*.go')
 
-.PHONY: all build run test check fmt vet staticcheck tidy unit test-e2e test-clients bench soak clean
+.PHONY: all build run test check fmt vet staticcheck tidy unit test-e2e test-clients drill bench soak clean
 
 all: build
 
@@ -31,12 +31,12 @@ fmt:
 
 vet:
 	$(GO) vet $(PKGS)
-	$(GO) vet -tags e2e ./e2e/
+	$(GO) vet -tags e2e ./e2e/...
 	$(GO) vet -tags clients ./clients/
 
 staticcheck:
 	$(GO) tool staticcheck $(PKGS)
-	$(GO) tool staticcheck -tags e2e ./e2e/
+	$(GO) tool staticcheck -tags e2e ./e2e/...
 
 tidy:
 	$(GO) mod tidy -diff
@@ -57,6 +57,12 @@ sweep:
 # The real binary, without the race detector, on real directories.
 test-e2e: build
 	CAIRN_BINARY=$(CURDIR)/$(BIN) $(GO) test -tags e2e -count=1 -timeout 15m ./e2e/
+	CAIRN_BINARY=$(CURDIR)/$(BIN) $(GO) test -tags e2e -count=1 -timeout 5m -skip TestDrill ./e2e/drill/
+
+# Twelve processes in network namespaces, one fault after the other under load; prints a table. Needs root and iproute2.
+drill: build
+	CAIRN_BINARY=$(CURDIR)/$(BIN) CAIRN_DRILL_JSON=$(CURDIR)/e2e/drill/results.json \
+		$(GO) test -tags e2e -count=1 -timeout 40m -v -run 'TestDrill$$' ./e2e/drill/
 
 # Stock clients, each against a fresh server, a PASS or FAIL line per case. Installs them from packages.
 test-clients: build
@@ -69,7 +75,7 @@ bench: build
 
 # The nightly run: the same tests, longer and more often.
 soak: build
-	CAIRN_BINARY=$(CURDIR)/$(BIN) CAIRN_SOAK=1 $(GO) test -tags e2e -count=1 -timeout 4h ./e2e/
+	CAIRN_BINARY=$(CURDIR)/$(BIN) CAIRN_SOAK=1 $(GO) test -tags e2e -count=1 -timeout 4h ./e2e/...
 	$(GO) test $(RACE) -count=5 -timeout 4h $(PKGS)
 
 clean:

@@ -7,12 +7,14 @@ package process
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -44,7 +46,10 @@ type Server struct {
 type Options struct {
 	Binary string
 	Args   []string // behind "server"; the addresses are added unless given
-	Env    []string // added to a bare environment with the root credentials
+	// Prefix is a command that becomes the binary by exec, e.g. nsenter --net=FILE, so that the process keeps its ID; nil: none.
+	Prefix []string
+	Within time.Duration // for it to be ready; default 30 s
+	Env    []string      // added to a bare environment with the root credentials
 	Log    io.Writer
 }
 
@@ -56,7 +61,8 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 			args = append(args, flag, "127.0.0.1:0")
 		}
 	}
-	s := &Server{cmd: exec.Command(o.Binary, args...), log: &tail{also: o.Log}, exited: make(chan struct{})}
+	line := slices.Concat(o.Prefix, []string{o.Binary}, args)
+	s := &Server{cmd: exec.Command(line[0], line[1:]...), log: &tail{also: o.Log}, exited: make(chan struct{})}
 	s.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "CAIRN_ROOT_ACCESS_KEY=" + AccessKey,
 		"CAIRN_ROOT_SECRET_KEY=" + SecretKey}, o.Env...)
 	s.cmd.Stderr = s.log
@@ -71,7 +77,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	}
 	ready := make(chan struct{})
 	go s.follow(out, ready)
-	timer := time.NewTimer(startTimeout)
+	timer := time.NewTimer(cmp.Or(o.Within, startTimeout))
 	defer timer.Stop()
 	select {
 	case <-ready:
