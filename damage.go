@@ -27,6 +27,17 @@ func (k DamageKind) String() string {
 // MarshalText prints the kind's name for JSON.
 func (k DamageKind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
 
+// UnmarshalText reads what MarshalText printed.
+func (k *DamageKind) UnmarshalText(b []byte) error {
+	for i, n := range damageKindNames {
+		if n == string(b) {
+			*k = DamageKind(i)
+			return nil
+		}
+	}
+	return &Error{Op: "parse damage", Subject: string(b), Err: ErrInvalid}
+}
+
 // Damage is one finding: a shard (or, with Blob 0, a whole slot) that is not what it should be. Findings are
 // deduplicated by Shard.
 type Damage struct {
@@ -69,4 +80,8 @@ type Progress struct {
 	RateBytesPerSec float64       `json:"rate_bytes_per_sec"`
 	ETA             time.Duration `json:"eta_ns,omitempty"`
 	LastError       string        `json:"last_error,omitempty"`
+	// Found counts the damage that a scrub came by, Unchecked the shards that it could not look at (their drive did not
+	// answer, or was not there). Only with none of either it came out clean.
+	Found     int64 `json:"found,omitempty"`
+	Unchecked int64 `json:"unchecked,omitempty"`
 }

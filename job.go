@@ -29,6 +29,7 @@ const (
 	JobRepair JobKind = "repair" // always there: works on the queue of damage
 	JobDrain  JobKind = "drain"  // empties the drive that is its subject
 	JobRewrap JobKind = "rewrap" // wraps data keys anew under the newest version of the master key that is its subject
+	JobScrub  JobKind = "scrub"  // checks what its subject names: "everything", "drive ID", "bucket NAME", "object BUCKET/KEY"
 )
 
 // Standing tells that a job of this kind is always there: it never ends, and can only be paused.

@@ -147,6 +147,23 @@ type BlobRow struct {
 	Owner string // "bucket/key" of the first owner, for people
 }
 
+// BlobSet sums up a set of blobs of one volume, in any order: two sets that differ have different sums, but for chance
+// (2^-64).
+type BlobSet struct {
+	Count int64  `json:"count"`
+	Sum   uint64 `json:"sum"`
+}
+
+// Add takes a blob in, once. The mixing is the finalizer of splitmix64 (Steele, Lea, Flood: "Fast splittable pseudorandom
+// number generators", 2014).
+func (s *BlobSet) Add(b BlobID) {
+	x := uint64(b) + 0x9e3779b97f4a7c15
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	s.Count++
+	s.Sum += x ^ x>>31
+}
+
 // VolumeSlot tells what a drive holds of one slot of one volume.
 type VolumeSlot struct {
 	Volume VolumeID `json:"volume"`

@@ -39,10 +39,9 @@ type Cluster interface {
 	Status(ctx context.Context) (Status, error)
 	// Object finds every shard of a version; with verify set it reads and checks each.
 	Object(ctx context.Context, ref meta.VersionRef, verify bool) (Object, error)
-	// StartScrub begins one full pass, or joins the one under way.
-	StartScrub(ctx context.Context) error
 	// Ready returns nil if a client's write would succeed now; it has tried one like it.
 	Ready(ctx context.Context) error
+	Scrubs
 }
 
 // Config is what New needs.
@@ -232,14 +231,10 @@ func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintln(w, "ready")
 }
 
-// statusRoutes adds what shows the store as a whole, its scrub and its objects.
+// statusRoutes adds what shows the store as a whole, and its objects.
 func (s *Server) statusRoutes(api register) {
 	api(Route{Pattern: "GET /api/v1/status", Action: "cairn:GetStatus", CLI: "status", What: "Show the store's health and everything that it rests on.",
 		Gives: Status{}}, s.status)
-	api(Route{Pattern: "GET /api/v1/scrub", Action: "cairn:GetStatus", CLI: "scrub status", What: "Show what the scrubber does and has found.",
-		Gives: Scrub{}}, s.scrub)
-	api(Route{Pattern: "POST /api/v1/scrub", Action: "cairn:StartScrub", CLI: "scrub start", What: "Begin a full pass, or join the one under way.",
-		Gives: Scrub{}}, s.startScrub)
 	api(Route{Pattern: "GET /api/v1/repair", Action: "cairn:GetStatus", CLI: "repair status", What: "Show what repair does and what waits for it.",
 		Gives: Repair{}}, s.repair)
 	api(Route{Pattern: "GET /api/v1/objects/{bucket}/{key}/shards", Action: "cairn:GetObjectShards", CLI: "object show bucket/key",
@@ -249,22 +244,6 @@ func (s *Server) statusRoutes(api register) {
 
 func (s *Server) status(_ http.ResponseWriter, r *http.Request) (any, error) {
 	return s.cfg.Cluster.Status(r.Context())
-}
-
-func (s *Server) scrub(_ http.ResponseWriter, r *http.Request) (any, error) {
-	st, err := s.cfg.Cluster.Status(r.Context())
-	return st.Scrub, err
-}
-
-func (s *Server) startScrub(w http.ResponseWriter, r *http.Request) (any, error) {
-	if err := s.cfg.Cluster.StartScrub(r.Context()); err != nil {
-		return nil, err
-	}
-	st, err := s.scrub(w, r)
-	if err == nil {
-		w.WriteHeader(http.StatusAccepted)
-	}
-	return st, err
 }
 
 func (s *Server) repair(_ http.ResponseWriter, r *http.Request) (any, error) {

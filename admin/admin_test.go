@@ -17,12 +17,12 @@ import (
 
 // cluster answers from fields.
 type cluster struct {
-	mu      sync.Mutex // of what a test changes while it is asked
-	status  Status
-	err     error
-	ready   error
-	asked   meta.VersionRef
-	started int
+	mu     sync.Mutex // of what a test changes while it is asked
+	status Status
+	err    error
+	ready  error
+	asked  meta.VersionRef
+	scopes []ScrubScope
 }
 
 func (c *cluster) Status(context.Context) (Status, error) {
@@ -34,8 +34,14 @@ func (c *cluster) Object(_ context.Context, ref meta.VersionRef, _ bool) (Object
 	c.asked = ref
 	return Object{Version: cairn.Version{Bucket: ref.Bucket, Key: ref.Key}}, c.err
 }
-func (c *cluster) StartScrub(context.Context) error { c.started++; return c.err }
-func (c *cluster) Ready(context.Context) error      { return c.ready }
+func (c *cluster) StartScrub(_ context.Context, scope ScrubScope) (cairn.Job, error) {
+	c.scopes = append(c.scopes, scope)
+	return cairn.Job{ID: 7, Kind: cairn.JobScrub}, c.err
+}
+func (c *cluster) Findings(_ context.Context, max int) ([]cairn.Finding, error) {
+	return []cairn.Finding{{Kind: "missing", Count: int64(max), Outcome: cairn.OutcomeRepaired}}, c.err
+}
+func (c *cluster) Ready(context.Context) error { return c.ready }
 
 func (c *cluster) Nodes(context.Context) ([]cairn.Node, error) {
 	return []cairn.Node{{Name: "n1"}}, c.err
@@ -112,6 +118,12 @@ func TestWhoMayCallWhat(t *testing.T) {
 		{"GET", "/api/v1/scrub", "", loopback, 401},
 		{"POST", "/api/v1/scrub", "", loopback, 401},
 		{"POST", "/api/v1/scrub", "root:secret", loopback, 202},
+		{"POST", "/api/v1/scrub?bucket=b&key=k", "root:secret", loopback, 202},
+		{"POST", "/api/v1/scrub?key=k", "root:secret", loopback, 400},
+		{"POST", "/api/v1/scrub?bucket=b&drive=d", "root:secret", loopback, 400},
+		{"GET", "/api/v1/findings", "", loopback, 401},
+		{"GET", "/api/v1/findings?max=3", "root:secret", loopback, 200},
+		{"GET", "/api/v1/findings?max=0", "root:secret", loopback, 400},
 		{"GET", "/api/v1/repair", "", loopback, 401},
 		{"GET", "/api/v1/repair", "root:secret", loopback, 200},
 		{"GET", "/api/v1/objects/b/k/shards", "", loopback, 401},
@@ -126,8 +138,8 @@ func TestWhoMayCallWhat(t *testing.T) {
 			t.Errorf("%s %s as %q from %s: got %d, want %d", tt.method, tt.target, tt.credentials, tt.from, got, tt.want)
 		}
 	}
-	if c.started != 1 {
-		t.Errorf("%d scrubs were started, want 1", c.started)
+	if len(c.scopes) != 2 {
+		t.Errorf("scrubs were started of %+v, want 2", c.scopes)
 	}
 }
 

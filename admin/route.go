@@ -66,6 +66,7 @@ func (s *Server) routes(has func(part string) bool) (list []Route) {
 		list = append(list, r)
 	}
 	s.statusRoutes(api)
+	s.scrubRoutes(api)
 	s.clusterRoutes(api)
 	s.consoleRoutes(api)
 	for _, p := range []struct {

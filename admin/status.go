@@ -77,14 +77,6 @@ type Voter struct {
 	Leader bool   `json:"leader"`
 }
 
-// Scrub tells what the scrubber does and has found.
-type Scrub struct {
-	cairn.Progress
-	Passes   int64 `json:"passes"`   // whole passes since the start of the process
-	Findings int64 `json:"findings"` // damage reported since the start of the process
-	Orphans  int64 `json:"orphans"`  // orphan shards found since the start of the process
-}
-
 // Repair tells what the repairer does and what waits for it.
 type Repair struct {
 	cairn.Progress

@@ -404,6 +404,12 @@ func (c *Client) List(ctx context.Context, drive cairn.DriveID, volume cairn.Vol
 	return infos, wrap("list", drive, cairn.ShardID{Volume: volume, Slot: slot}, err)
 }
 
+// Digest sums up the blobs of one slot; see Node.Digest.
+func (c *Client) Digest(ctx context.Context, drive cairn.DriveID, volume cairn.VolumeID, slot uint8) (set cairn.BlobSet, err error) {
+	err = c.simple(ctx, http.MethodGet, drive, fmt.Sprintf("digest?volume=%d&slot=%d", volume, slot), nil, &set)
+	return set, wrap("digest", drive, cairn.ShardID{Volume: volume, Slot: slot}, err)
+}
+
 // Fence refuses writes to a volume under an older epoch; see Node.Fence.
 func (c *Client) Fence(ctx context.Context, drive cairn.DriveID, volume cairn.VolumeID, epoch cairn.Epoch) error {
 	path := fmt.Sprintf("fence?volume=%d&epoch=%d", volume, epoch)

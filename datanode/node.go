@@ -166,6 +166,15 @@ func (n *Node) List(_ context.Context, drive cairn.DriveID, volume cairn.VolumeI
 	return s.list(group{volume, slot}, after, limit), nil
 }
 
+// Digest sums up the blobs of which the drive holds the shard of a slot.
+func (n *Node) Digest(_ context.Context, drive cairn.DriveID, volume cairn.VolumeID, slot uint8) (cairn.BlobSet, error) {
+	s, err := n.reader(drive)
+	if err != nil {
+		return cairn.BlobSet{}, wrap("digest", drive, cairn.ShardID{Volume: volume, Slot: slot}, err)
+	}
+	return s.digest(group{volume, slot}), nil
+}
+
 // Slots tells which slots of which volumes the drive holds shards of, in order.
 func (n *Node) Slots(_ context.Context, drive cairn.DriveID) ([]cairn.VolumeSlot, error) {
 	s, err := n.reader(drive)

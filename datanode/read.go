@@ -323,6 +323,17 @@ func (s *store) list(g group, after cairn.BlobID, n int) []cairn.ShardInfo {
 	return infos
 }
 
+// digest sums up the blobs whose shards of a slot are live.
+func (s *store) digest(g group) (set cairn.BlobSet) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	s.index.from(g, 0, func(e *entry) bool {
+		set.Add(e.blob)
+		return true
+	})
+	return set
+}
+
 // slots tells what the drive holds of each slot.
 func (s *store) slots() []cairn.VolumeSlot {
 	s.mu.RLock()

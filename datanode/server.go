@@ -27,6 +27,7 @@ import (
 //	DELETE /v1/drives/{drive}/shards                      body: []cairn.ShardID
 //	GET    /v1/drives/{drive}/slots                       []cairn.VolumeSlot
 //	GET    /v1/drives/{drive}/shards?volume=&slot=&after=&max=   []cairn.ShardInfo
+//	GET    /v1/drives/{drive}/digest?volume=&slot=        cairn.BlobSet
 //	POST   /v1/drives/{drive}/fence?volume=&epoch=        204
 const (
 	shardHeader      = "Cairn-Shard"  // base64 of the JSON of cairn.ShardHeader
@@ -57,6 +58,7 @@ func NewServer(n *Node) *Server {
 	s.handle("DELETE "+one+"shards", s.delete)
 	s.handle("GET "+one+"slots", s.slots)
 	s.handle("GET "+one+"shards", s.list)
+	s.handle("GET "+one+"digest", s.digest)
 	s.handle("POST "+one+"fence", s.fence)
 	return s
 }
@@ -354,6 +356,16 @@ func (s *Server) list(w http.ResponseWriter, r *request) error {
 	}
 	infos, err := s.node.List(r.ctx, r.drive, cairn.VolumeID(volume), uint8(slot), cairn.BlobID(after), min(int(rows), maxListRows))
 	return writeJSON(w, infos, err)
+}
+
+func (s *Server) digest(w http.ResponseWriter, r *request) error {
+	volume, err1 := r.number("volume", 64)
+	slot, err2 := r.number("slot", 8)
+	if err := errors.Join(err1, err2); err != nil {
+		return err
+	}
+	set, err := s.node.Digest(r.ctx, r.drive, cairn.VolumeID(volume), uint8(slot))
+	return writeJSON(w, set, err)
 }
 
 func (s *Server) fence(w http.ResponseWriter, r *request) error {

@@ -242,7 +242,7 @@ func (r *run) report(kind cairn.JobKind) func(cairn.Progress) {
 			return
 		}
 		r.p.DoneBytes, r.p.TotalBytes, r.p.DoneBlobs, r.p.TotalBlobs = p.DoneBytes, p.TotalBytes, p.DoneBlobs, p.TotalBlobs
-		r.p.Reason = p.Reason
+		r.p.Reason, r.p.Found, r.p.Unchecked = p.Reason, p.Found, p.Unchecked
 		r.meter.Set(time.Now(), p.DoneBytes)
 	}
 }

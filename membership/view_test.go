@@ -265,7 +265,7 @@ func TestDrivesAndVolumesAreKept(t *testing.T) {
 		if len(rows) < 5 || rows[0].Kind != cairn.DamageSlot || rows[0].Drive != gone || told == 0 {
 			t.Errorf("damage %v, repair told %d times; want a slot of each volume on %s", rows, told, gone)
 		}
-		must(t, meta.ResolveDamage(t.Context(), []cairn.ShardID{rows[0].Shard}))
+		must(t, meta.ResolveDamage(t.Context(), cairn.OutcomeRepaired, []cairn.ShardID{rows[0].Shard}))
 		time.Sleep(6 * time.Second)
 		if again, err := meta.Damage(t.Context(), 100); err != nil || len(again) != len(rows) {
 			t.Errorf("%d findings, %v; a slot whose drive is still gone was forgotten", len(again), err)

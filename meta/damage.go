@@ -81,12 +81,25 @@ func (s *Store) walkDamage(ctx context.Context, begin func(), f func(id cairn.Sh
 	})
 }
 
-// ResolveDamage removes findings that are repaired or turned out to be moot.
-func (s *Store) ResolveDamage(ctx context.Context, ids []cairn.ShardID) error {
+// ResolveDamage takes rows out of the queue and puts what became of them into the history of findings.
+func (s *Store) ResolveDamage(ctx context.Context, outcome cairn.Outcome, ids []cairn.ShardID) error {
 	for len(ids) > 0 {
 		n := min(len(ids), maxCleared)
 		_, err := s.change(ctx, s.groups.system(), 0, func(t *txn) error {
 			for _, id := range ids[:n] {
+				row, found, err := t.get(damageKey(id))
+				if err != nil {
+					return err
+				}
+				if !found {
+					continue
+				}
+				d, err := decodeDamage(id, row)
+				if err != nil {
+					return err
+				}
+				f := d.Finding(outcome, t.now)
+				t.batch.Put(findingKey(&f), encodeFinding(&f))
 				t.batch.Delete(damageKey(id))
 			}
 			return nil

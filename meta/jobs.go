@@ -136,7 +136,8 @@ func encodeJob(j *cairn.Job) []byte {
 	row = putInt(putInt(row, 9, j.DoneBytes), 10, j.TotalBytes)
 	row = putInt(putInt(row, 11, j.DoneBlobs), 12, j.TotalBlobs)
 	row = putInt(putInt(row, 13, int64(j.RateBytesPerSec)), 14, int64(j.ETA))
-	return putBytes(row, 15, j.LastError)
+	row = putBytes(row, 15, j.LastError)
+	return putInt(putInt(row, 16, j.Found), 17, j.Unchecked)
 }
 
 func decodeJob(id cairn.JobID, row []byte) (j cairn.Job, err error) {
@@ -173,6 +174,10 @@ func decodeJob(id cairn.JobID, row []byte) (j cairn.Job, err error) {
 			j.ETA = time.Duration(f.int())
 		case 15:
 			j.LastError = string(f.bytes)
+		case 16:
+			j.Found = f.int()
+		case 17:
+			j.Unchecked = f.int()
 		}
 		return nil
 	})

@@ -32,6 +32,7 @@ const (
 	famToken       = 'T' // SHA-256 of a secret → join token
 	famJob         = 'J' // number → job
 	famDamage      = 'm' // volume, slot, blob → damage
+	famFinding     = 'f' // time, volume, blob, slot, drive → finding that is resolved
 	famConfig      = 'c' // name → bytes
 	famCounter     = 'C' // name → number
 	famLease       = 'L' // first blob ID → lease

@@ -270,7 +270,7 @@ func TestDamageRows(t *testing.T) {
 	if err != nil || counts[cairn.DamageCorrupt] != 1 || counts[cairn.DamageSlot] != 1 {
 		t.Errorf("counts = %v, %v", counts, err)
 	}
-	if err := s.ResolveDamage(t.Context(), []cairn.ShardID{d.Shard}); err != nil {
+	if err := s.ResolveDamage(t.Context(), cairn.OutcomeRepaired, []cairn.ShardID{d.Shard}); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.RetryDamage(t.Context(), d); !errors.Is(err, cairn.ErrNotFound) {

@@ -181,5 +181,5 @@ func (r *Repairer) CancelDrain(ctx context.Context, drive cairn.DriveID) error {
 			ids = append(ids, row.Shard)
 		}
 	}
-	return r.cfg.Meta.ResolveDamage(ctx, ids)
+	return r.cfg.Meta.ResolveDamage(ctx, cairn.OutcomeCanceled, ids)
 }

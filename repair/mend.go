@@ -13,7 +13,7 @@ import (
 func (r *Repairer) mendAll(ctx context.Context, jobs []job, until time.Time) (begun int) {
 	errs := make([]error, len(jobs))
 	var mu sync.Mutex
-	var whole []cairn.ShardID
+	whole := map[cairn.Outcome][]cairn.ShardID{}
 	var running sync.WaitGroup
 	for i := range jobs {
 		if begun > 0 && !time.Now().Before(until) || r.room.Acquire(ctx, smallPerLarge/2) != nil {
@@ -22,21 +22,22 @@ func (r *Repairer) mendAll(ctx context.Context, jobs []job, until time.Time) (be
 		begun++
 		running.Go(func() {
 			defer r.room.Release(smallPerLarge / 2)
-			if errs[i] = r.mend(ctx, &jobs[i]); errs[i] == nil {
+			var outcome cairn.Outcome
+			if outcome, errs[i] = r.mend(ctx, &jobs[i]); errs[i] == nil {
 				mu.Lock()
 				defer mu.Unlock()
 				for _, row := range jobs[i].rows {
-					whole = append(whole, row.Shard)
+					whole[outcome] = append(whole[outcome], row.Shard)
 				}
 			}
 		})
 	}
 	running.Wait()
 	r.progress.finishedBlobs(int64(begun))
-	if len(whole) > 0 {
-		if err := r.cfg.Meta.ResolveDamage(ctx, whole); err != nil && ctx.Err() == nil {
+	for outcome, ids := range whole {
+		if err := r.cfg.Meta.ResolveDamage(ctx, outcome, ids); err != nil && ctx.Err() == nil {
 			r.progress.failed(err) // the rows stay; the next round finds the shards whole
-			r.cfg.Logger.Warn("repaired shards were not resolved", "count", len(whole), "err", err)
+			r.cfg.Logger.Warn("repaired shards were not resolved", "count", len(ids), "err", err)
 		}
 	}
 	for i := range begun {
@@ -45,23 +46,27 @@ func (r *Repairer) mendAll(ctx context.Context, jobs []job, until time.Time) (be
 	return max(begun, 1)
 }
 
-// mend rebuilds the damaged shards of one blob in place. A blob that nobody refers to any more needs none.
-func (r *Repairer) mend(ctx context.Context, j *job) error {
+// mend rebuilds the damaged shards of one blob in place, and tells what became of them. A blob that nobody refers to any
+// more needs nothing.
+func (r *Repairer) mend(ctx context.Context, j *job) (cairn.Outcome, error) {
 	id := j.rows[0].Shard.Blob
 	rows, err := r.cfg.Meta.Blobs(ctx, j.volume.ID, id-1, 1)
 	if err != nil {
-		return err
+		return "", err
 	}
 	if len(rows) == 0 || rows[0].Ref.Blob != id {
-		return nil
+		return cairn.OutcomeReleased, nil
 	}
 	targets := make([]target, len(j.rows))
 	for i, row := range j.rows {
 		targets[i] = target{slot: row.Shard.Slot, drive: j.volume.Slots[row.Shard.Slot]}
 	}
 	n, err := r.rebuildTimed(ctx, j, rows[0], targets, checkBytes)
-	if err != nil || n == 0 {
-		return err
+	if err != nil {
+		return "", err
 	}
-	return r.dropReleased(ctx, []cairn.BlobRef{rows[0].Ref}, targets)
+	if n == 0 {
+		return cairn.OutcomeWhole, nil
+	}
+	return cairn.OutcomeRepaired, r.dropReleased(ctx, []cairn.BlobRef{rows[0].Ref}, targets)
 }

@@ -42,7 +42,8 @@ type Queue interface {
 	// AddDamage records findings; one that is there already (by Shard) stays as it is.
 	AddDamage(ctx context.Context, found []cairn.Damage) error
 	Damage(ctx context.Context, max int) ([]cairn.Damage, error)
-	ResolveDamage(ctx context.Context, done []cairn.ShardID) error
+	// ResolveDamage takes findings out of the queue; the history keeps what became of them.
+	ResolveDamage(ctx context.Context, outcome cairn.Outcome, done []cairn.ShardID) error
 	// RetryDamage counts a failed attempt: Tries rises, Note says why.
 	RetryDamage(ctx context.Context, d cairn.Damage) error
 }

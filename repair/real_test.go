@@ -276,7 +276,7 @@ func TestRealFlippedBitsAreFoundAndMended(t *testing.T) {
 	if n := s.bad(); n != 4 {
 		t.Fatalf("%d shards are bad after four bits were flipped", n)
 	}
-	must(t, s.scrub.Start().Wait(t.Context()))
+	must(t, s.scrub.Check(t.Context(), scrub.Check{}, func(cairn.Progress) {}))
 	if f := s.scrub.Status().Findings; f.Corrupt != 4 {
 		t.Errorf("scrub found %+v, want four corrupt shards", f)
 	}

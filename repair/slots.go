@@ -144,7 +144,7 @@ func (r *Repairer) fill(ctx context.Context, j *job, until time.Time) error {
 	for i, row := range j.rows {
 		ids[i] = row.Shard
 	}
-	if err := r.cfg.Meta.ResolveDamage(ctx, ids); err != nil {
+	if err := r.cfg.Meta.ResolveDamage(ctx, cairn.OutcomeRepaired, ids); err != nil {
 		return err
 	}
 	delete(r.cursors, j.volume.ID)
@@ -191,7 +191,7 @@ func (r *Repairer) move(ctx context.Context, j *job, until time.Time) error {
 	if err != nil || now.Slots[slot] != j.to {
 		return err
 	}
-	return r.cfg.Meta.ResolveDamage(ctx, []cairn.ShardID{j.rows[0].Shard})
+	return r.cfg.Meta.ResolveDamage(ctx, cairn.OutcomeMoved, []cairn.ShardID{j.rows[0].Shard})
 }
 
 // moving is the target of a move. A drive that is to lose the slot and can be read is copied from: its own shard is one

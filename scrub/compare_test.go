@@ -41,7 +41,7 @@ func TestCompare(t *testing.T) {
 }
 
 func TestPlaceNext(t *testing.T) {
-	slots := []cairn.VolumeSlot{{Volume: 2, Slot: 1}, {Volume: 1, Slot: 5}, {Volume: 2, Slot: 0}, {Volume: 9, Slot: 0}}
+	slots := []cairn.VolumeSlot{{Volume: 1, Slot: 5}, {Volume: 2, Slot: 0}, {Volume: 2, Slot: 1}, {Volume: 9, Slot: 0}}
 	for _, tt := range []struct {
 		at   place
 		want []cairn.VolumeID

@@ -32,13 +32,16 @@ type References interface {
 	AdvanceOrphanWatermark(ctx context.Context, leasedBefore time.Time) (cairn.BlobID, error)
 }
 
-// Queue takes and lists damage.
+// Queue takes and lists damage, and keeps the history of findings.
 type Queue interface {
 	AddDamage(ctx context.Context, found []cairn.Damage) error
 	Damage(ctx context.Context, max int) ([]cairn.Damage, error)
+	// AddFindings records what is no damage to be repaired; TrimFindings forgets the oldest resolved ones but keep.
+	AddFindings(ctx context.Context, found []cairn.Finding) error
+	TrimFindings(ctx context.Context, keep int) error
 }
 
-// Settings keeps small named rows: here the deep scrub's cursors. Config fails with ErrNotFound if there is none.
+// Settings keeps small named rows: here the places at which walks stand. Config fails with ErrNotFound if there is none.
 type Settings interface {
 	PutConfig(ctx context.Context, name string, value []byte) error
 	Config(ctx context.Context, name string) ([]byte, error)
@@ -47,9 +50,21 @@ type Settings interface {
 // Drives looks into drives. *datanode.Node is one.
 type Drives interface {
 	Statuses() []cairn.DriveStatus
+	Lister
+	Checker
+}
+
+// Lister tells what drives hold, by their indexes.
+type Lister interface {
 	// Slots lists what a drive holds, List its shards of one slot with numbers above after, in order.
 	Slots(ctx context.Context, drive cairn.DriveID) ([]cairn.VolumeSlot, error)
 	List(ctx context.Context, drive cairn.DriveID, v cairn.VolumeID, slot uint8, after cairn.BlobID, max int) ([]cairn.ShardInfo, error)
+	// Digest sums up the blobs of which a drive holds the shard of a slot.
+	Digest(ctx context.Context, drive cairn.DriveID, v cairn.VolumeID, slot uint8) (cairn.BlobSet, error)
+}
+
+// Checker looks at single shards.
+type Checker interface {
 	Stat(ctx context.Context, drive cairn.DriveID, id cairn.ShardID) (cairn.ShardInfo, error)
 	// Verify reads every byte of a shard: ErrNotFound, ErrCorrupt, ErrUnavailable, ErrOverloaded.
 	Verify(ctx context.Context, drive cairn.DriveID, id cairn.ShardID) error

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"time"
 
 	"cairn"
@@ -26,52 +27,125 @@ type round struct {
 	mark      cairn.BlobID
 	volumes   map[cairn.VolumeID]cairn.Volume
 	suspected []suspect // at most maxSuspects and a page
+	lacks     map[cairn.DriveID]int64
+	// after is the volume up to which an earlier run of the same round has come; passed is told of each later one.
+	after  cairn.VolumeID
+	passed func(cairn.VolumeID)
+	// unread are drives that should have been looked at and could not be.
+	unread map[cairn.DriveID]bool
+	failed []error     // why, one for each drive that counted as readable
+	found  func(int64) // is told how many shards are not there, known before or not
 }
 
-// reconcile compares every slot that lies on one of the picked drives with what Meta expects of it, and then looks for
-// what those drives still hold of slots that have moved away. A drive that cannot be read is left out.
-func (s *Scrubber) reconcile(ctx context.Context, pick func(cairn.DriveID) bool) error {
-	r := &round{Scrubber: s, pick: pick, readable: map[cairn.DriveID]bool{}, volumes: map[cairn.VolumeID]cairn.Volume{}}
-	var errs []error
+func (s *Scrubber) newRound(pick func(cairn.DriveID) bool) *round {
+	r := &round{Scrubber: s, pick: pick, readable: map[cairn.DriveID]bool{}, volumes: map[cairn.VolumeID]cairn.Volume{},
+		lacks: map[cairn.DriveID]int64{}, unread: map[cairn.DriveID]bool{}, passed: func(cairn.VolumeID) {}, found: func(int64) {}}
 	for _, st := range s.cfg.Drives.Statuses() {
 		r.readable[st.ID] = st.State.Readable() && !st.ID.IsZero()
 	}
-	var err error
-	if r.mark, err = s.cfg.Meta.AdvanceOrphanWatermark(ctx, time.Now().Add(-s.cfg.Grace)); err != nil {
+	return r
+}
+
+// reconcile compares every slot that lies on one of the picked drives with what Meta expects of it.
+func (s *Scrubber) reconcile(ctx context.Context, pick func(cairn.DriveID) bool) error {
+	r := s.newRound(pick)
+	return errors.Join(r.run(ctx), errors.Join(r.failed...))
+}
+
+const lightRow = "scrub.light" // the volume up to which the comparison of all slots has come, in decimal; empty at the end
+
+// reconcileAll compares all slots. One that a restart cut short goes on where it was saved last.
+func (s *Scrubber) reconcileAll(ctx context.Context) error {
+	r := s.newRound(func(cairn.DriveID) bool { return true })
+	if b, err := s.cfg.Meta.Config(ctx, lightRow); err == nil {
+		n, _ := strconv.ParseUint(string(b), 10, 64) // what cannot be read begins anew
+		r.after = cairn.VolumeID(n)
+	}
+	began, saved := r.after != 0, time.Now()
+	r.passed = func(v cairn.VolumeID) {
+		if time.Since(saved) >= saveEvery {
+			began, saved = true, time.Now()
+			s.saveLight(ctx, strconv.FormatUint(uint64(v), 10))
+		}
+	}
+	if err := errors.Join(r.run(ctx), errors.Join(r.failed...)); err != nil {
 		return err
 	}
+	if began {
+		s.saveLight(ctx, "")
+	}
+	s.progress.update(func(st *Status) { st.Reconciled = time.Now() })
+	return s.cfg.Meta.TrimFindings(ctx, cairn.MaxFindings)
+}
+
+func (s *Scrubber) saveLight(ctx context.Context, place string) {
+	if err := s.cfg.Meta.PutConfig(ctx, lightRow, []byte(place)); err != nil && ctx.Err() == nil {
+		s.cfg.Logger.Debug("place of the comparison was not saved", "err", err)
+	}
+}
+
+// run compares the slots of all volumes, and then looks for what the picked drives still hold of slots that have moved away.
+// A drive that cannot be read is left out.
+func (r *round) run(ctx context.Context) (err error) {
+	if r.mark, err = r.cfg.Meta.AdvanceOrphanWatermark(ctx, time.Now().Add(-r.cfg.Grace)); err != nil {
+		return err
+	}
+	var errs []error
 	for after := cairn.VolumeID(0); ; {
-		vs, err := s.cfg.Meta.Volumes(ctx, after, page)
+		vs, err := r.cfg.Meta.Volumes(ctx, after, page)
 		if err != nil {
 			return err
 		}
 		for _, v := range vs {
 			after = v.ID
 			r.volumes[v.ID] = v
-			errs = append(errs, r.volume(ctx, v))
+			if v.ID > r.after {
+				errs = append(errs, r.volume(ctx, v))
+				r.passed(v.ID)
+			}
 		}
 		if len(vs) < page {
 			break
 		}
 	}
-	errs = append(errs, r.stale(ctx), r.judge(ctx))
-	if err := errors.Join(errs...); err != nil {
-		return err
-	}
-	s.progress.update(func(st *Status) { st.Reconciled = time.Now() })
-	return nil
+	return errors.Join(append(errs, r.marks(ctx), r.stale(ctx), r.judge(ctx))...)
 }
 
-// volume compares the slots of one volume, a page of blobs at a time.
+// driveFailed leaves a drive out from here on.
+func (r *round) driveFailed(drive cairn.DriveID, err error) {
+	r.readable[drive], r.unread[drive] = false, true
+	r.failed = append(r.failed, err)
+}
+
+// marks records the drives that lack so much that it is the drive that is suspect.
+func (r *round) marks(ctx context.Context) error {
+	var errs []error
+	for drive, n := range r.lacks {
+		if n >= driveThreshold {
+			errs = append(errs, r.markDrive(ctx, drive, n))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// volume compares the slots of one volume: their digests, and where these differ, page by page.
 func (r *round) volume(ctx context.Context, v cairn.Volume) error {
 	slots := make([]uint8, 0, len(v.Slots))
 	for i, d := range v.Slots {
-		if r.pick(d) && r.readable[d] {
+		switch {
+		case !r.pick(d):
+		case r.readable[d]:
 			slots = append(slots, uint8(i))
+		default:
+			r.unread[d] = true
 		}
 	}
 	if len(slots) == 0 {
 		return nil
+	}
+	slots, err := r.differing(ctx, v, slots)
+	if err != nil || len(slots) == 0 {
+		return err
 	}
 	for after := cairn.BlobID(0); ; {
 		want, err := r.cfg.Meta.Blobs(ctx, v.ID, after, page)
@@ -84,18 +158,52 @@ func (r *round) volume(ctx context.Context, v cairn.Volume) error {
 		}
 		var errs []error
 		for _, slot := range slots {
+			if !r.readable[v.Slots[slot]] {
+				continue
+			}
 			// Listed after what is wanted: a shard is durable before its blob is committed.
 			have, err := r.shards(ctx, v.Slots[slot], v.ID, slot, after, last)
-			if err == nil {
-				err = r.compareSlot(ctx, v, slot, want, have)
+			if err != nil {
+				r.driveFailed(v.Slots[slot], err)
+				continue
 			}
-			errs = append(errs, err)
+			errs = append(errs, r.compareSlot(ctx, v, slot, want, have))
 		}
 		if err := errors.Join(errs...); err != nil || len(want) < page {
 			return err
 		}
 		after = last
 	}
+}
+
+// differing returns the slots that hold other shards than they should. What is written or released meanwhile makes sets
+// differ that do not: then the names are compared for nothing.
+func (r *round) differing(ctx context.Context, v cairn.Volume, slots []uint8) (differ []uint8, err error) {
+	var want cairn.BlobSet
+	for after := cairn.BlobID(0); ; {
+		rows, err := r.cfg.Meta.Blobs(ctx, v.ID, after, page)
+		if err != nil {
+			return nil, err
+		}
+		for _, row := range rows {
+			after = row.Ref.Blob
+			want.Add(after)
+		}
+		if len(rows) < page {
+			break
+		}
+	}
+	for _, slot := range slots {
+		have, err := r.cfg.Drives.Digest(ctx, v.Slots[slot], v.ID, slot)
+		switch {
+		case err != nil:
+			r.driveFailed(v.Slots[slot], err)
+		case have != want:
+			differ = append(differ, slot)
+		}
+	}
+	r.progress.update(func(st *Status) { st.Compared += int64(len(slots)); st.Differed += int64(len(differ)) })
+	return differ, nil
 }
 
 // shards lists what a drive holds of a slot with numbers above after, up to last.
@@ -130,6 +238,7 @@ func (r *round) missing(ctx context.Context, v cairn.Volume, slot uint8, lacking
 		return nil
 	}
 	if filling, err := r.beingFilled(ctx, v.ID, slot); err != nil || filling {
+		r.found(int64(len(lacking)))
 		return err
 	}
 	wanted, err := r.cfg.Meta.BlobRefs(ctx, lacking)
@@ -152,10 +261,13 @@ func (r *round) missing(ctx context.Context, v cairn.Volume, slot uint8, lacking
 		case errors.Is(err, cairn.ErrNotFound):
 			found = append(found, cairn.Damage{Shard: id, Kind: cairn.DamageMissing, Drive: drive, Found: time.Now(), By: "scrub"})
 		case err != nil:
-			return err
+			r.driveFailed(drive, err)
+			return nil
 		}
 	}
-	if len(found) >= slotThreshold {
+	r.found(int64(len(found)))
+	r.lacks[drive] += int64(len(found))
+	if len(found) >= slotThreshold || len(found) > 0 && r.lacks[drive] > driveThreshold {
 		found = []cairn.Damage{{Shard: cairn.ShardID{Volume: v.ID, Slot: slot}, Kind: cairn.DamageSlot, Drive: drive,
 			Found: time.Now(), By: "scrub", Note: fmt.Sprintf("%d shards or more are missing", len(found))}}
 	}
@@ -224,12 +336,13 @@ func (r *round) judge(ctx context.Context) error {
 	}
 	var errs []error
 	for drive, ids := range proven {
-		errs = append(errs, r.remove(ctx, drive, ids, func(st *Status) { st.Findings.Orphans += int64(len(ids)) }))
+		errs = append(errs, r.remove(ctx, drive, cairn.FindingOrphan, ids, func(st *Status) { st.Findings.Orphans += int64(len(ids)) }))
 	}
 	return errors.Join(errs...)
 }
 
-func (r *round) remove(ctx context.Context, drive cairn.DriveID, ids []cairn.ShardID, count func(*Status)) error {
+// remove hands shards to the sink, and notes that it did.
+func (r *round) remove(ctx context.Context, drive cairn.DriveID, kind string, ids []cairn.ShardID, count func(*Status)) error {
 	if len(ids) == 0 {
 		return nil
 	}
@@ -238,5 +351,7 @@ func (r *round) remove(ctx context.Context, drive cairn.DriveID, ids []cairn.Sha
 	}
 	r.progress.update(count)
 	r.cfg.Logger.Info("superfluous shards removed", "drive", drive, "count", len(ids), "first", ids[0])
-	return nil
+	now := time.Now()
+	return r.cfg.Meta.AddFindings(ctx, []cairn.Finding{{Found: now, Resolved: now, Kind: kind, Shard: ids[0], Drive: drive,
+		Count: int64(len(ids)), By: "scrub", Outcome: cairn.OutcomeRemoved}})
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -95,6 +96,10 @@ func (d drives) List(ctx context.Context, drive cairn.DriveID, v cairn.VolumeID,
 	return d.r.disk.List(ctx, drive, v, slot, after, max)
 }
 
+func (d drives) Digest(ctx context.Context, drive cairn.DriveID, v cairn.VolumeID, slot uint8) (cairn.BlobSet, error) {
+	return d.r.disk.Digest(ctx, drive, v, slot)
+}
+
 func (d drives) Stat(ctx context.Context, drive cairn.DriveID, id cairn.ShardID) (cairn.ShardInfo, error) {
 	return d.r.disk.Stat(ctx, drive, id)
 }
@@ -150,9 +155,17 @@ func (r *rig) has(ref cairn.BlobRef) (n int) {
 	return n
 }
 
-func (r *rig) pass() {
+// check looks at everything and returns how that ended.
+func (r *rig) check() cairn.Progress {
 	r.t.Helper()
-	must(r.t, r.scrub.Start().Wait(r.t.Context()))
+	p, err := r.look(scrub.Check{Name: "test"})
+	must(r.t, err)
+	return p
+}
+
+func (r *rig) look(c scrub.Check) (last cairn.Progress, err error) {
+	err = r.scrub.Check(r.t.Context(), c, func(p cairn.Progress) { last = p })
+	return last, err
 }
 
 func (r *rig) damage() []cairn.Damage {
@@ -161,12 +174,12 @@ func (r *rig) damage() []cairn.Damage {
 	return rows
 }
 
-func TestPassFindsDamage(t *testing.T) {
+func TestCheckFindsDamage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		defer r.run(r.scrub)()
 		sound, flipped, dropped := r.put(300<<10), r.put(300<<10), r.put(300<<10)
-		r.pass()
+		r.check()
 		if rows := r.damage(); len(rows) != 0 {
 			t.Fatalf("damage where there is none: %v", rows)
 		}
@@ -174,7 +187,7 @@ func TestPassFindsDamage(t *testing.T) {
 		r.disk.Flip(d, badID, 100<<10)
 		d, lostID := r.shard(dropped, 0)
 		r.disk.Drop(d, lostID)
-		r.pass()
+		p := r.check()
 		got := map[cairn.ShardID]cairn.DamageKind{}
 		for _, row := range r.damage() {
 			got[row.Shard] = row.Kind
@@ -186,8 +199,11 @@ func TestPassFindsDamage(t *testing.T) {
 			t.Error("repair was not told")
 		}
 		s := r.scrub.Status()
-		if s.Findings.Corrupt != 1 || s.Findings.Missing != 1 || s.DoneBlobs != 8 || s.State != "idle" {
-			t.Errorf("status %+v; want one corrupt, one missing, eight shards read", s)
+		if s.Findings.Corrupt != 1 || s.Findings.Missing != 1 || s.Checks != 2 || p.DoneBlobs != 8 || p.Found != 2 || p.Unchecked != 0 {
+			t.Errorf("status %+v, progress %+v; want one corrupt, one missing, eight shards read", s, p)
+		}
+		if p = r.check(); p.Found != 2 {
+			t.Errorf("what is known already was found to be clean: %+v", p)
 		}
 	})
 }
@@ -201,7 +217,7 @@ func TestAbsentDriveProvesNothing(t *testing.T) {
 			r.put(100 << 10)
 		}
 		r.node.Set(1, cairn.DriveMissing)
-		r.pass()
+		r.check()
 		if rows := r.damage(); len(rows) != 0 {
 			t.Errorf("damage was reported for a drive that is away: %v", rows)
 		}
@@ -228,8 +244,9 @@ func TestFailingDriveIsNotDamageOfShards(t *testing.T) {
 			return nil
 		}
 		defer r.run(r.scrub)()
-		err := r.scrub.Start().Wait(t.Context())
-		t.Logf("pass: %v", err) // an error, unless the slow scrub ran into the drive first and the pass left it out
+		if p := r.check(); p.Unchecked != 1 || p.Found != 0 {
+			t.Errorf("progress %+v, want one drive that could not be looked at, and no damage", p)
+		}
 		if r.node.State(bad) != cairn.DriveFailing {
 			t.Fatal("the drive was not read at all")
 		}
@@ -248,14 +265,14 @@ func TestOrphansGoOnlyWithProof(t *testing.T) {
 		orphan, late, released := r.write(100<<10).Ref, r.write(100<<10), r.put(100<<10)
 		r.meta.Release(released)
 		r.held.Store(&released)
-		r.pass()
+		r.check()
 		time.Sleep(23 * time.Hour)
 		if r.has(orphan) != 3 || r.has(late.Ref) != 3 || r.has(released) != 3 {
 			t.Fatal("a shard was removed that could still be committed")
 		}
 		must(t, r.meta.Commit(t.Context(), "b/late", late))
 		time.Sleep(2 * time.Hour)
-		r.pass()
+		r.check()
 		if n := r.has(orphan); n != 0 {
 			t.Errorf("%d shards of an orphan are left", n)
 		}
@@ -266,12 +283,21 @@ func TestOrphansGoOnlyWithProof(t *testing.T) {
 			t.Error("shards were removed under a reader")
 		}
 		r.held.Store(nil)
-		r.pass()
+		r.check()
 		if n := r.has(released); n != 0 {
 			t.Errorf("%d shards of a released blob are left", n)
 		}
 		if got := r.scrub.Status().Findings.Orphans; got != 6 {
 			t.Errorf("%d orphans counted, want 6", got)
+		}
+		var noted int64
+		for _, f := range r.meta.Findings() {
+			if f.Kind == cairn.FindingOrphan && f.Outcome == cairn.OutcomeRemoved {
+				noted += f.Count
+			}
+		}
+		if noted != 6 {
+			t.Errorf("the history tells of %d orphans: %+v", noted, r.meta.Findings())
 		}
 	})
 }
@@ -289,8 +315,8 @@ func TestNothingIsRemovedWithoutAnAnswer(t *testing.T) {
 		defer r.run(r.scrub)()
 		orphan := r.write(1).Ref
 		time.Sleep(30 * time.Hour)
-		if err := r.scrub.Start().Wait(t.Context()); !errors.Is(err, cairn.ErrUnavailable) {
-			t.Errorf("pass: %v, want ErrUnavailable", err)
+		if _, err := r.look(scrub.Check{}); !errors.Is(err, cairn.ErrUnavailable) {
+			t.Errorf("check: %v, want ErrUnavailable", err)
 		}
 		if r.has(orphan) != 3 {
 			t.Error("a shard was removed though Meta did not answer")
@@ -314,7 +340,7 @@ func TestReleasedMeanwhile(t *testing.T) {
 		r.disk.Drop(d, id)
 		ref.Store(&b)
 		defer r.run(r.scrub)()
-		r.pass()
+		r.check()
 		if rows := r.damage(); len(rows) != 0 {
 			t.Errorf("reported as missing: %v", rows)
 		}
@@ -354,12 +380,12 @@ func TestStaleShardsGoWhenHeldElsewhere(t *testing.T) {
 			_, b := r.disk.Shard(v.Slots[0], cairn.ShardID{Volume: ref.Volume, Blob: ref.Blob})
 			return b != nil
 		}
-		r.pass()
+		r.check()
 		if !on(good) || !on(bad) || !on(lacking) {
 			t.Error("shards were removed while the slot was being moved")
 		}
-		must(t, r.meta.ResolveDamage(t.Context(), []cairn.ShardID{row.Shard}))
-		r.pass()
+		must(t, r.meta.ResolveDamage(t.Context(), cairn.OutcomeRepaired, []cairn.ShardID{row.Shard}))
+		r.check()
 		if on(good) || !on(bad) || !on(lacking) {
 			t.Errorf("left on the old drive: held elsewhere %v, corrupt there %v, missing there %v; want only the last two",
 				on(good), on(bad), on(lacking))
@@ -377,7 +403,7 @@ func TestSlotThatLostMuchIsOneFinding(t *testing.T) {
 			first.Ref.Blob++
 		}
 		defer r.run(r.scrub)()
-		r.pass()
+		r.check()
 		rows := r.damage()
 		i := slices.IndexFunc(rows, func(row cairn.Damage) bool { return row.Shard == cairn.ShardID{Volume: id.Volume, Slot: 1} })
 		if i < 0 || rows[i].Kind != cairn.DamageSlot || len(rows) > 330 {
@@ -435,24 +461,223 @@ func TestReturnedDriveIsComparedAtOnce(t *testing.T) {
 	})
 }
 
-func TestPassEndsWithRun(t *testing.T) {
+// A check that is cut short goes on where it stood, and says what both halves have found.
+func TestCheckResumes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		r.meta.Fault = func(ctx context.Context, op string) error {
-			if op == "Volumes" && cairn.IsBackground(ctx) {
-				<-ctx.Done()
+		defer r.disk.Wait()
+		defer func() { must(t, r.blobs.Close()) }()
+		var refs []cairn.BlobRef
+		for range 40 {
+			refs = append(refs, r.put(100<<10))
+		}
+		for _, i := range []int{0, 39} {
+			d, id := r.shard(refs[i], 0)
+			r.disk.Flip(d, id, 5)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var read int64
+		err := r.scrub.Check(ctx, scrub.Check{Name: "j1"}, func(p cairn.Progress) {
+			if read = p.DoneBlobs; read > 30 {
+				cancel()
 			}
-			return nil
+		})
+		if !errors.Is(err, cairn.ErrCanceled) || read == 0 || read >= 120 {
+			t.Fatalf("cut short: %v after %d shards", err, read)
 		}
-		stop := r.run(r.scrub)
-		p := r.scrub.Start()
-		if r.scrub.Start() != p {
-			t.Error("a second Start did not join the pass")
+		before := r.disk.Calls(blobtest.OpVerify)
+		p, err := r.look(scrub.Check{Name: "j1"})
+		must(t, err)
+		if p.DoneBlobs < 120 || p.Found != 2 || p.TotalBytes != p.DoneBytes {
+			t.Errorf("at the end: %+v, want 120 shards and 2 findings", p)
 		}
+		if n := r.disk.Calls(blobtest.OpVerify) - before; n > 120-15 {
+			t.Errorf("the second half read %d shards of 120: it did not resume", n)
+		}
+		if p, err := r.look(scrub.Check{Name: "j1"}); err != nil || p.DoneBlobs != 120 {
+			t.Errorf("a new check of the same name: %+v, %v", p, err)
+		}
+	})
+}
+
+// objects is a Content of two pages.
+type objects []cairn.BlobRef
+
+func (o objects) Bytes(context.Context) (n int64, err error) {
+	for _, ref := range o {
+		n += ref.Length
+	}
+	return n, nil
+}
+
+func (o objects) Blobs(_ context.Context, place string) ([]cairn.BlobRef, string, error) {
+	if place == "" {
+		return o[:1], "rest", nil
+	}
+	return o[1:], "", nil
+}
+
+// A check of some objects, or of one drive, looks at these and at nothing else.
+func TestCheckOfObjectsAndOfADrive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		defer r.disk.Wait()
+		defer func() { must(t, r.blobs.Close()) }()
+		first, second, other := r.put(300<<10), r.put(10), r.put(300<<10)
+		look := func(c scrub.Check) cairn.Progress {
+			t.Helper()
+			p, err := r.look(c)
+			must(t, err)
+			return p
+		}
+		if p := look(scrub.Check{Content: objects{first, second}}); p.Found+p.Unchecked != 0 || p.DoneBlobs != 2 || p.DoneBytes != p.TotalBytes {
+			t.Errorf("whole objects: %+v", p)
+		}
+		d, id := r.shard(other, 1)
+		r.disk.Drop(d, id)
+		if p := look(scrub.Check{Content: objects{first, second}}); p.Found != 0 {
+			t.Errorf("damage of another object: %+v", p)
+		}
+		if p := look(scrub.Check{Drive: d}); p.Found != 1 {
+			t.Errorf("the drive that lacks a shard: %+v", p)
+		}
+		f, fid := r.shard(first, 0)
+		r.disk.Flip(f, fid, 3)
+		s, sid := r.shard(second, 2)
+		r.disk.Drop(s, sid)
+		if p := look(scrub.Check{Content: objects{first, second}}); p.Found != 2 || len(r.damage()) != 3 {
+			t.Errorf("two bad shards: %+v, rows %v", p, r.damage())
+		}
+		n := 0
+		for r.node.ID(n) != f {
+			n++
+		}
+		r.node.Set(n, cairn.DriveMissing)
+		if p := look(scrub.Check{Content: objects{first}}); p.Unchecked != 1 || p.Reason == "" {
+			t.Errorf("with a drive away: %+v", p)
+		}
+		if p := look(scrub.Check{Drive: f}); p.Unchecked != 1 {
+			t.Errorf("of a drive that is away: %+v", p)
+		}
+	})
+}
+
+// Slots that hold what they should cost one digest each, and no list.
+func TestEqualSetsCostADigest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		for range 50 {
+			r.put(1)
+		}
+		defer r.run(r.scrub)()
 		time.Sleep(time.Second)
-		stop()
-		if err := p.Wait(t.Context()); !errors.Is(err, cairn.ErrCanceled) {
-			t.Errorf("pass that was cut short: %v, want ErrCanceled", err)
+		lists := r.disk.Calls(blobtest.OpList)
+		var ref cairn.BlobRef
+		compare := func() {
+			for i := range 4 {
+				r.scrub.Reconcile(r.node.ID(i))
+			}
+			time.Sleep(time.Second)
+		}
+		compare()
+		if n := r.disk.Calls(blobtest.OpList) - lists; n > 0 {
+			t.Errorf("%d lists to compare equal sets", n)
+		}
+		ref = r.put(1)
+		d, id := r.shard(ref, 2)
+		r.disk.Drop(d, id)
+		compare()
+		if rows := r.damage(); len(rows) != 1 || rows[0].Shard != id {
+			t.Errorf("damage %v, want %s", rows, id)
+		}
+		if st := r.scrub.Status(); st.Differed == 0 || st.Differed*3 > st.Compared {
+			t.Errorf("%d of %d slots differed", st.Differed, st.Compared)
+		}
+	})
+}
+
+// A drive that lost thousands of shards of hundreds of volumes is one finding; its slots are queued whole, not its shards.
+func TestDriveThatLostMuchIsMarked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		first := r.write(1)
+		proto, err := r.meta.Volume(t.Context(), first.Ref.Volume)
+		must(t, err)
+		const volumes, blobs = 30, 100
+		lost := proto.Slots[0]
+		for range volumes {
+			v, err := r.meta.CreateVolume(t.Context(), proto)
+			must(t, err)
+			for b := range blobs {
+				n := cairn.NewBlob{Ref: cairn.BlobRef{Volume: v.ID, Blob: first.Ref.Blob + cairn.BlobID(b), Length: 1}, Epoch: v.Epoch}
+				must(t, r.meta.Commit(t.Context(), "b/k", n))
+				for slot := range uint8(3) {
+					if slot == 0 {
+						continue // these are lost
+					}
+					h := cairn.ShardHeader{ID: cairn.ShardID{Volume: v.ID, Blob: n.Ref.Blob, Slot: slot}, Epoch: v.Epoch, Profile: profile, Unit: v.Unit, BlobLen: 1}
+					done := make(chan error)
+					r.disk.Append(t.Context(), v.Slots[slot], &h, make([]byte, 64), func(err error) { done <- err })
+					must(t, <-done)
+				}
+			}
+		}
+		defer r.run(r.scrub)()
+		if p := r.check(); p.Found != volumes*blobs {
+			t.Errorf("%+v, want %d found", p, volumes*blobs)
+		}
+		slots, shards := 0, 0
+		for _, row := range r.damage() {
+			if row.Drive != lost {
+				t.Errorf("damage on another drive: %v", row)
+			}
+			if row.Kind == cairn.DamageSlot {
+				slots++
+			} else {
+				shards++
+			}
+		}
+		if shards > 1000 || slots < 20 {
+			t.Errorf("%d rows of shards and %d of slots, want at most 1000 and the rest whole", shards, slots)
+		}
+		marks := 0
+		for _, f := range r.meta.Findings() {
+			if f.Kind == cairn.FindingDrive && f.Drive == lost && f.Count >= 1000 {
+				marks++
+			}
+		}
+		if marks != 1 {
+			t.Errorf("the drive was marked %d times, want once: %+v", marks, r.meta.Findings())
+		}
+	})
+}
+
+// The comparison of all slots goes on after a restart where it was saved.
+func TestComparisonResumes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		low := r.put(1)
+		d, id := r.shard(low, 0)
+		r.disk.Drop(d, id)
+		high, err := r.meta.Volume(t.Context(), low.Volume)
+		must(t, err)
+		high, err = r.meta.CreateVolume(t.Context(), high)
+		must(t, err)
+		for high.ID < low.Volume {
+			high, err = r.meta.CreateVolume(t.Context(), high)
+			must(t, err)
+		}
+		n := cairn.NewBlob{Ref: cairn.BlobRef{Volume: high.ID, Blob: low.Blob, Length: 1}, Epoch: high.Epoch}
+		must(t, r.meta.Commit(t.Context(), "b/k", n)) // on no drive
+		must(t, r.meta.PutConfig(t.Context(), "scrub.light", []byte(strconv.FormatUint(uint64(low.Volume), 10))))
+		defer r.run(r.scrub)()
+		time.Sleep(time.Second)
+		if rows := r.damage(); len(rows) != 3 || rows[0].Shard.Volume != high.ID {
+			t.Fatalf("found %v at first, want what lies behind the saved place", rows)
+		}
+		time.Sleep(10 * time.Minute)
+		if rows := r.damage(); len(rows) != 4 {
+			t.Errorf("found %v in the next round, want all", rows)
 		}
 	})
 }

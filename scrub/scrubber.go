@@ -2,7 +2,6 @@ package scrub
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -21,14 +20,15 @@ type Config struct {
 	Held func(cairn.BlobRef) bool
 	// Grace is the age from which a leased blob number can no longer be committed for the first time; default 24 h.
 	Grace time.Duration
-	// ReconcileEvery is how often all slots are compared with what Meta expects; default 5 min.
+	// ReconcileEvery is how often all slots are compared with what Meta expects, at the most; default 5 min. Comparing
+	// takes a twentieth of the time, or happens every four hours.
 	ReconcileEvery time.Duration
 	// Cycle is how long the deep scrub may take to come around; it sets its rate. Default 14 days.
 	Cycle time.Duration
 	// Rest is the least time from the begin of one deep cycle of a drive to the next; default 10 min.
 	Rest time.Duration
-	// PassBytesPerSec bounds the bytes that a pass reads; default 1 GiB/s. Data nodes make it yield to clients.
-	PassBytesPerSec float64
+	// CheckBytesPerSec bounds the bytes that a check reads; default 1 GiB/s. Data nodes make it yield to clients.
+	CheckBytesPerSec float64
 	// Damaged is called after damage was recorded. It must not block.
 	Damaged func()
 	Logger  *slog.Logger // default: discard
@@ -39,17 +39,21 @@ const (
 	defaultReconcile = 5 * time.Minute
 	defaultCycle     = 14 * 24 * time.Hour
 	defaultRest      = 10 * time.Minute
-	defaultPassRate  = 1 << 30
+	defaultCheckRate = 1 << 30
 	minDeepRate      = 4 << 20  // bytes per second: small stores come around in minutes, not in 14 days
 	minThrottle      = 4 << 10  // bytes that a small shard counts for: it costs a read all the same
 	page             = 1000     // rows or shards listed at a time
 	slotThreshold    = page / 2 // shards missing from a slot among a page of blobs: from here on the slot counts as lost
-	damageLoaded     = 65536    // rows of damage looked at
-	requests         = 256      // drives that wait to be reconciled; more are covered by the next round
+	driveThreshold   = page     // shards missing from a drive in one comparison: from here on its slots count as lost
+	reconcileShare   = 20       // one comparison of all slots takes no more than one in so many
+	maxReconcile     = 4 * time.Hour
+	markEvery        = 24 * time.Hour // between two findings that the same drive is suspect
+	damageLoaded     = 65536          // rows of damage looked at
+	requests         = 256            // drives that wait to be reconciled; more are covered by the next round
 	saveEvery        = 30 * time.Second
 	retryOverload    = 200 * time.Millisecond
 	retryReconcile   = 10 * time.Second // after a comparison that did not come through
-	passWorkers      = 4                // drives that a pass reads at once
+	checkWorkers     = 4                // drives, or blobs, that a check reads at once
 )
 
 func (c *Config) setDefaults() error {
@@ -67,10 +71,10 @@ func (c *Config) setDefaults() error {
 			return &cairn.Error{Op: "scrub.new", Err: fmt.Errorf("negative duration: %w", cairn.ErrInvalid)}
 		}
 	}
-	if c.PassBytesPerSec == 0 {
-		c.PassBytesPerSec = defaultPassRate
+	if c.CheckBytesPerSec == 0 {
+		c.CheckBytesPerSec = defaultCheckRate
 	}
-	if c.PassBytesPerSec < 0 {
+	if c.CheckBytesPerSec < 0 {
 		return &cairn.Error{Op: "scrub.new", Err: fmt.Errorf("negative rate: %w", cairn.ErrInvalid)}
 	}
 	if c.Held == nil {
@@ -85,15 +89,14 @@ func (c *Config) setDefaults() error {
 	return nil
 }
 
-// Scrubber scrubs the drives of this process. Its methods are safe for concurrent use; Run does the work.
+// Scrubber scrubs the drives of this process, or of the cluster. Its methods are safe for concurrent use; Run does the work.
 type Scrubber struct {
 	cfg      Config
 	returned chan cairn.DriveID
-	start    chan *Pass
 	progress *progress
 
-	mu   sync.Mutex
-	pass *Pass // waiting or under way; nil if none is
+	mu     sync.Mutex
+	marked map[cairn.DriveID]time.Time // drives that were found suspect, and when
 }
 
 // New returns a Scrubber; Run does its work.
@@ -101,35 +104,8 @@ func New(cfg Config) (*Scrubber, error) {
 	if err := cfg.setDefaults(); err != nil {
 		return nil, err
 	}
-	return &Scrubber{cfg: cfg, returned: make(chan cairn.DriveID, requests), start: make(chan *Pass, 1),
-		progress: newProgress()}, nil
-}
-
-// Pass is one look at everything.
-type Pass struct {
-	done chan struct{}
-	err  error // set before done is closed
-}
-
-// Wait returns when the pass has ended, with its error, or when ctx ends. All that it found has been recorded by then.
-func (p *Pass) Wait(ctx context.Context) error {
-	select {
-	case <-p.done:
-		return p.err
-	case <-ctx.Done():
-		return &cairn.Error{Op: "scrub.wait", Err: errors.Join(cairn.ErrCanceled, ctx.Err())}
-	}
-}
-
-// Start begins a pass over everything, or joins the one that is waiting or under way.
-func (s *Scrubber) Start() *Pass {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.pass == nil {
-		s.pass = &Pass{done: make(chan struct{})}
-		s.start <- s.pass // has room: there is one pass at a time
-	}
-	return s.pass
+	return &Scrubber{cfg: cfg, returned: make(chan cairn.DriveID, requests), progress: &progress{},
+		marked: map[cairn.DriveID]time.Time{}}, nil
 }
 
 // Reconcile asks for a drive's slots to be compared with what Meta expects, soon: the drive is new or came back. It never
@@ -144,49 +120,33 @@ func (s *Scrubber) Reconcile(drive cairn.DriveID) {
 // Status tells what is going on and what was found.
 func (s *Scrubber) Status() Status { return s.progress.snapshot() }
 
-// Run scrubs until ctx ends: the slow deep scrub, passes and comparisons go on side by side, so that a pass over a large
-// store does not keep a drive that came back waiting.
+// Run scrubs until ctx ends: the slow deep scrub and the comparisons go on side by side, and checks beside both.
 func (s *Scrubber) Run(ctx context.Context) error {
 	ctx = cairn.Background(ctx)
 	var running sync.WaitGroup
 	defer running.Wait()
 	running.Go(func() { s.deepForever(ctx) })
-	running.Go(func() { s.passes(ctx) })
 	all := time.NewTimer(0)
 	defer all.Stop()
 	for {
-		pick := func(cairn.DriveID) bool { return true }
+		var err error
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-all.C:
-			all.Reset(s.cfg.ReconcileEvery)
+			began := time.Now()
+			err = s.reconcileAll(ctx)
+			all.Reset(max(s.cfg.ReconcileEvery, min(maxReconcile, reconcileShare*time.Since(began))))
 		case id := <-s.returned:
 			ids := map[cairn.DriveID]bool{id: true}
 			for len(s.returned) > 0 {
 				ids[<-s.returned] = true
 			}
-			pick = func(id cairn.DriveID) bool { return ids[id] }
+			err = s.reconcile(ctx, func(id cairn.DriveID) bool { return ids[id] })
 		}
-		err := s.reconcile(ctx, pick)
-		s.complain(ctx, "comparing slots", err)
 		if err != nil {
+			s.complain(ctx, "comparing slots", err)
 			all.Reset(min(retryReconcile, s.cfg.ReconcileEvery))
-		}
-	}
-}
-
-// passes runs the passes that Start asks for. One that Run's end cuts short ends with ErrCanceled.
-func (s *Scrubber) passes(ctx context.Context) {
-	defer func() { s.endPass(&cairn.Error{Op: "scrub.pass", Err: cairn.ErrCanceled}) }()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-s.start:
-			err := s.wholePass(ctx)
-			s.complain(ctx, "pass", err)
-			s.endPass(err)
 		}
 	}
 }
@@ -195,16 +155,6 @@ func (s *Scrubber) complain(ctx context.Context, what string, err error) {
 	if err != nil && ctx.Err() == nil {
 		s.progress.failed(err)
 		s.cfg.Logger.Warn("scrub did not come through", "what", what, "err", err)
-	}
-}
-
-func (s *Scrubber) endPass(err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.pass != nil {
-		s.pass.err = err
-		close(s.pass.done)
-		s.pass = nil
 	}
 }
 
@@ -221,5 +171,28 @@ func (s *Scrubber) record(ctx context.Context, found []cairn.Damage) error {
 		s.cfg.Logger.Info("damage found", "shard", d.Shard, "kind", d.Kind, "drive", d.Drive)
 	}
 	s.cfg.Damaged()
+	return nil
+}
+
+// markDrive records that much of what a drive should hold is missing, once a day.
+func (s *Scrubber) markDrive(ctx context.Context, drive cairn.DriveID, missing int64) error {
+	now := time.Now()
+	s.mu.Lock()
+	last, ok := s.marked[drive]
+	s.mu.Unlock()
+	if ok && now.Sub(last) < markEvery {
+		return nil
+	}
+	err := s.cfg.Meta.AddFindings(ctx, []cairn.Finding{{Found: now, Resolved: now, Kind: cairn.FindingDrive, Drive: drive, Count: missing,
+		By: "scrub", Note: fmt.Sprintf("%d shards or more that it should hold are missing: its slots are rebuilt whole; look at the disk", missing),
+		Outcome: cairn.OutcomeNoted}})
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.marked[drive] = now
+	s.mu.Unlock()
+	s.progress.update(func(st *Status) { st.Findings.Drives++ })
+	s.cfg.Logger.Warn("a drive lacks much of what it should hold", "drive", drive, "missing", missing)
 	return nil
 }

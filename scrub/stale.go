@@ -17,7 +17,7 @@ func (r *round) stale(ctx context.Context) error {
 		}
 		slots, err := r.cfg.Drives.Slots(ctx, drive)
 		if err != nil {
-			errs = append(errs, err)
+			r.driveFailed(drive, err)
 			continue
 		}
 		for _, slot := range slots {
@@ -59,7 +59,7 @@ func (r *round) staleSlot(ctx context.Context, drive cairn.DriveID, v cairn.Volu
 		if now, err := r.cfg.Meta.Volume(ctx, v.ID); err != nil || now.Epoch != v.Epoch {
 			return err
 		}
-		if err := r.remove(ctx, drive, held, func(st *Status) { st.Findings.Stale += int64(len(held)) }); err != nil {
+		if err := r.remove(ctx, drive, cairn.FindingStale, held, func(st *Status) { st.Findings.Stale += int64(len(held)) }); err != nil {
 			return err
 		}
 	}

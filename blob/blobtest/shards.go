@@ -19,6 +19,7 @@ type Keeper interface {
 	Stat(ctx context.Context, drive cairn.DriveID, id cairn.ShardID) (cairn.ShardInfo, error)
 	List(ctx context.Context, drive cairn.DriveID, volume cairn.VolumeID, slot uint8, after cairn.BlobID, limit int) ([]cairn.ShardInfo, error)
 	Slots(ctx context.Context, drive cairn.DriveID) ([]cairn.VolumeSlot, error)
+	Digest(ctx context.Context, drive cairn.DriveID, volume cairn.VolumeID, slot uint8) (cairn.BlobSet, error)
 	Verify(ctx context.Context, drive cairn.DriveID, id cairn.ShardID) error
 	Delete(ctx context.Context, drive cairn.DriveID, ids []cairn.ShardID) error
 	Fence(ctx context.Context, drive cairn.DriveID, volume cairn.VolumeID, epoch cairn.Epoch) error
@@ -359,6 +360,15 @@ func (s *suite) statAndList() {
 	want := []cairn.VolumeSlot{{Volume: 3, Slot: 1, Shards: 1, Bytes: 9}, {Volume: 3, Slot: 2, Shards: 30, Bytes: 30*100 + 465}}
 	if len(slots) != 2 || slots[0] != want[0] || slots[1] != want[1] {
 		s.Errorf("slots: got %+v, want %+v", slots, want)
+	}
+	var set cairn.BlobSet
+	for b := range cairn.BlobID(30) {
+		set.Add(30 - b)
+	}
+	for slot, want := range map[uint8]cairn.BlobSet{2: set, 9: {}} {
+		if got, err := k.Digest(s.ctx, s.drive, 3, slot); err != nil || got != want {
+			s.Errorf("digest of slot %d: got %+v, %v, want %+v", slot, got, err, want)
+		}
 	}
 }
 

@@ -8,15 +8,17 @@ import (
 	"cairn"
 )
 
-// OpList and OpVerify are asked of a drive by scrub and repair.
+// OpSlots, OpList, OpDigest and OpVerify are asked of a drive by scrub and repair.
 const (
+	OpSlots  Op = "slots"
 	OpList   Op = "list"
+	OpDigest Op = "digest"
 	OpVerify Op = "verify"
 )
 
 // Slots lists what a drive holds, by volume and slot.
 func (m *Memory) Slots(ctx context.Context, drive cairn.DriveID) ([]cairn.VolumeSlot, error) {
-	if err := m.fault(ctx, Call{Drive: drive, Op: OpList}); err != nil {
+	if err := m.fault(ctx, Call{Drive: drive, Op: OpSlots}); err != nil {
 		return nil, err
 	}
 	m.mu.Lock()
@@ -57,6 +59,21 @@ func (m *Memory) List(ctx context.Context, drive cairn.DriveID, v cairn.VolumeID
 	}
 	slices.SortFunc(infos, func(a, b cairn.ShardInfo) int { return cmp.Compare(a.ID.Blob, b.ID.Blob) })
 	return infos[:min(max, len(infos))], nil
+}
+
+// Digest sums up a drive's shards of one slot.
+func (m *Memory) Digest(ctx context.Context, drive cairn.DriveID, v cairn.VolumeID, slot uint8) (set cairn.BlobSet, err error) {
+	if err := m.fault(ctx, Call{Drive: drive, Op: OpDigest, ID: cairn.ShardID{Volume: v, Slot: slot}}); err != nil {
+		return set, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for id := range m.shards[drive] {
+		if id.Volume == v && id.Slot == slot {
+			set.Add(id.Blob)
+		}
+	}
+	return set, nil
 }
 
 // Verify reads a whole shard against its checksums.

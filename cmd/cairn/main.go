@@ -3,7 +3,8 @@
 // It owns flags, files and the environment, and turns results into text or JSON; everything else is in the packages that it
 // wires together (internal/server does that for the server process).
 //
-// Exit codes: 0 success; 1 the operation failed; 2 the command line is wrong; 3 (status) the health is at-risk or lost.
+// Exit codes: 0 success; 1 the operation failed; 2 the command line is wrong; 3 (status) the health is at-risk or lost,
+// (scrub start --wait) damage was found or something could not be looked at.
 package main
 
 import (

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -22,6 +23,8 @@ import (
 const (
 	envS3Addr    = "127.0.0.1:9000"
 	envAdminAddr = "127.0.0.1:9001"
+
+	minScrubInterval = time.Minute
 )
 
 // serverFlags are the flags of `cairn server`.
@@ -35,6 +38,7 @@ type serverFlags struct {
 	ownership                                  string
 	proxies                                    []string
 	oidc                                       iam.OIDCConfig
+	scrubInterval                              time.Duration
 	memberFlags
 }
 
@@ -82,6 +86,7 @@ func (f *serverFlags) register(fl *pflag.FlagSet) {
 	fl.StringVar(&f.encryption.Vault.Address, "kms-vault", "", "serve SSE-KMS by the transit engine of this Vault (https://host:8200); its token is $"+envVaultToken)
 	fl.StringVar(&f.encryption.Vault.Mount, "kms-vault-mount", "transit", "where that engine is mounted")
 	fl.StringVar(&f.encryption.DefaultKey, "kms-default-key", "default", "key for SSE-KMS requests that name none")
+	fl.DurationVar(&f.scrubInterval, "scrub-interval", 14*24*time.Hour, "how long the deep scrub may take to read every byte of every drive; at least "+minScrubInterval.String())
 	f.memberFlags.register(fl)
 	fl.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 }
@@ -123,6 +128,7 @@ func runServer(c *cobra.Command, f *serverFlags) (err error) {
 		Directory: dir, MetaVoters: f.voters, S3Addr: f.s3Addr, S3Domains: f.domains, AdminAddr: f.adminAddr,
 		ObjectOwnership: f.ownership, TrustedProxies: proxies, OIDC: oidc,
 		AccessKey: cred.AccessKey, SecretKey: cred.SecretKey, Logger: logger, Interconnect: enlisted.Listener,
+		ScrubInterval: f.scrubInterval,
 	})
 	if err != nil {
 		return err
@@ -152,6 +158,9 @@ func serve(ctx context.Context, out io.Writer, s *server.Server, text func() str
 func (f serverFlags) parse() (w server.Wish, level slog.Level, err error) {
 	if err := level.UnmarshalText([]byte(f.logLevel)); err != nil {
 		return w, level, err
+	}
+	if f.scrubInterval < minScrubInterval {
+		return w, level, fmt.Errorf("--scrub-interval %v: want %v or more; scrub cannot be turned off", f.scrubInterval, minScrubInterval)
 	}
 	w.Drives = f.drives
 	for _, path := range f.named {

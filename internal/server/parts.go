@@ -175,7 +175,7 @@ func (p *parts) openHealing(cfg Config) (err error) {
 		drives = p.router
 	}
 	p.scrubber, err = scrub.New(scrub.Config{Meta: p.meta, Drives: drives, Orphans: p.shards, Held: p.objects.Pinned,
-		Damaged: p.repairer.Wake, Logger: cfg.Logger.With("part", "scrub")})
+		Cycle: cfg.ScrubInterval, Damaged: p.repairer.Wake, Logger: cfg.Logger.With("part", "scrub")})
 	if err != nil {
 		return err
 	}

@@ -19,6 +19,7 @@ type shards interface {
 	Verify(ctx context.Context, drive cairn.DriveID, id cairn.ShardID) error
 	List(ctx context.Context, drive cairn.DriveID, volume cairn.VolumeID, slot uint8, after cairn.BlobID, limit int) ([]cairn.ShardInfo, error)
 	Slots(ctx context.Context, drive cairn.DriveID) ([]cairn.VolumeSlot, error)
+	Digest(ctx context.Context, drive cairn.DriveID, volume cairn.VolumeID, slot uint8) (cairn.BlobSet, error)
 	Delete(ctx context.Context, drive cairn.DriveID, ids []cairn.ShardID) error
 	Fence(ctx context.Context, drive cairn.DriveID, volume cairn.VolumeID, epoch cairn.Epoch) error
 }
@@ -159,6 +160,15 @@ func (r *router) Slots(ctx context.Context, drive cairn.DriveID) ([]cairn.Volume
 		return nil, err
 	}
 	return s.Slots(ctx, drive)
+}
+
+// Digest sums up the blobs of one slot; see datanode.Node.Digest.
+func (r *router) Digest(ctx context.Context, drive cairn.DriveID, volume cairn.VolumeID, slot uint8) (cairn.BlobSet, error) {
+	s, err := r.at(drive)
+	if err != nil {
+		return cairn.BlobSet{}, err
+	}
+	return s.Digest(ctx, drive, volume, slot)
 }
 
 // Delete removes shards durably; see datanode.Node.Delete.

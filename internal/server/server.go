@@ -47,6 +47,8 @@ type Config struct {
 	Logger          *slog.Logger // default: none
 	// Interconnect is what Directory.Enlist listens with, for a member of a cluster. Run closes it.
 	Interconnect net.Listener
+	// ScrubInterval is how long the deep scrub may take to read everything. Default 14 days.
+	ScrubInterval time.Duration
 	// ReadyWithin bounds one readiness probe. Default 3 s.
 	ReadyWithin time.Duration
 }

@@ -25,12 +25,6 @@ type facts struct {
 	devices map[cairn.DriveID]uint64 // the file system's device that a drive was on when it was first seen well
 }
 
-// StartScrub begins a pass over everything, or joins the one under way.
-func (f *facts) StartScrub(context.Context) error {
-	f.parts.scrubber.Start()
-	return nil
-}
-
 // Ready returns nil if a write succeeds.
 func (f *facts) Ready(ctx context.Context) error { return f.server.probe.ready(ctx) }
 
@@ -61,6 +55,7 @@ func (f *facts) Status(ctx context.Context) (admin.Status, error) {
 	}
 	st.Jobs = []cairn.Job{}
 	if all, jerr := f.parts.meta.Jobs(ctx); jerr == nil {
+		st.Scrub.Progress = lastScrub(all)
 		st.Jobs = slices.DeleteFunc(all, cairn.Job.Ended)
 	}
 	evidence.BlobsBySpare = st.BlobsBySpare
@@ -184,7 +179,19 @@ func (f *facts) countVolumes(st *admin.Status, volumes []cairn.Volume) {
 func (f *facts) scrub() admin.Scrub {
 	s := f.parts.scrubber.Status()
 	n := s.Findings
-	return admin.Scrub{Progress: s.Progress, Passes: s.Passes, Findings: n.Corrupt + n.Missing + n.Slots, Orphans: n.Orphans + n.Stale}
+	return admin.Scrub{Passes: s.Checks, Findings: n.Corrupt + n.Missing + n.Slots, Orphans: n.Orphans + n.Stale,
+		DeepCycles: s.Cycles, LastDeep: s.LastDeep, Compared: s.Reconciled, LastTrouble: s.LastError}
+}
+
+// lastScrub is the progress of the check that was asked for last.
+func lastScrub(all []cairn.Job) (p cairn.Progress) {
+	p.State = "idle"
+	for _, j := range all {
+		if j.Kind == cairn.JobScrub {
+			p = j.Progress
+		}
+	}
+	return p
 }
 
 func (f *facts) repair() admin.Repair {

@@ -20,18 +20,19 @@ type Meta struct {
 	// Fault, if set before use, is asked before each operation, by its name; its error fails the operation.
 	Fault func(ctx context.Context, op string) error
 
-	mu      sync.Mutex
-	volumes map[cairn.VolumeID]cairn.Volume
-	drives  map[cairn.DriveID]cairn.Drive
-	blobs   map[cairn.VolumeID]map[cairn.BlobID]cairn.BlobRow
-	damage  map[cairn.ShardID]cairn.Damage
-	configs map[string][]byte
-	nodes   map[cairn.NodeID]cairn.Node
-	changed map[cairn.VolumeID]cairn.Epoch // epoch of the map at a volume's last change
-	epoch   cairn.Epoch
-	leases  []lease
-	nextID  cairn.BlobID
-	mark    cairn.BlobID
+	mu       sync.Mutex
+	volumes  map[cairn.VolumeID]cairn.Volume
+	drives   map[cairn.DriveID]cairn.Drive
+	blobs    map[cairn.VolumeID]map[cairn.BlobID]cairn.BlobRow
+	damage   map[cairn.ShardID]cairn.Damage
+	configs  map[string][]byte
+	findings []cairn.Finding
+	nodes    map[cairn.NodeID]cairn.Node
+	changed  map[cairn.VolumeID]cairn.Epoch // epoch of the map at a volume's last change
+	epoch    cairn.Epoch
+	leases   []lease
+	nextID   cairn.BlobID
+	mark     cairn.BlobID
 }
 
 type lease struct {
@@ -324,16 +325,46 @@ func (m *Meta) Damage(ctx context.Context, max int) ([]cairn.Damage, error) {
 	return rows[:min(max, len(rows))], nil
 }
 
-// ResolveDamage removes rows.
-func (m *Meta) ResolveDamage(ctx context.Context, done []cairn.ShardID) error {
+// ResolveDamage removes rows and remembers what became of them.
+func (m *Meta) ResolveDamage(ctx context.Context, outcome cairn.Outcome, done []cairn.ShardID) error {
 	if err := m.begin(ctx, "ResolveDamage"); err != nil {
 		return err
 	}
 	defer m.mu.Unlock()
 	for _, id := range done {
+		if d, ok := m.damage[id]; ok {
+			m.findings = append(m.findings, d.Finding(outcome, time.Now()))
+		}
 		delete(m.damage, id)
 	}
 	return nil
+}
+
+// AddFindings remembers findings that are no damage to be repaired.
+func (m *Meta) AddFindings(ctx context.Context, list []cairn.Finding) error {
+	if err := m.begin(ctx, "AddFindings"); err != nil {
+		return err
+	}
+	defer m.mu.Unlock()
+	m.findings = append(m.findings, list...)
+	return nil
+}
+
+// TrimFindings keeps the last ones.
+func (m *Meta) TrimFindings(ctx context.Context, keep int) error {
+	if err := m.begin(ctx, "TrimFindings"); err != nil {
+		return err
+	}
+	defer m.mu.Unlock()
+	m.findings = m.findings[max(0, len(m.findings)-keep):]
+	return nil
+}
+
+// Findings returns what is resolved, oldest first.
+func (m *Meta) Findings() []cairn.Finding {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.findings)
 }
 
 // RetryDamage replaces a row that is there.
