@@ -19,6 +19,7 @@ import (
 	"cairn"
 	"cairn/blob"
 	"cairn/datanode"
+	"cairn/internal/vfs"
 	"cairn/membership"
 	"cairn/meta"
 	"cairn/object"
@@ -45,14 +46,17 @@ type store struct {
 
 func (s *store) path(i int) string { return filepath.Join(s.dir, fmt.Sprintf("drive%d", i+1)) }
 
-func openStore(t testing.TB, create bool) *store {
+func openStore(t testing.TB, create bool) *store { return openStoreOn(t, create, vfs.OS{}) }
+
+// openStoreOn opens a store whose drives lie on a file system of the test's choice.
+func openStoreOn(t testing.TB, create bool, disk vfs.FS) *store {
 	before := goleak.IgnoreCurrent()
 	t.Cleanup(func() { goleak.VerifyNone(t, before) })
 	s := &store{t: t, dir: t.TempDir(), create: create, sums: map[string][32]byte{}, rand: rand.NewChaCha8([32]byte{7})}
-	nc := datanode.Config{Cluster: cairn.NewID(), Node: cairn.NewID(), SegmentBytes: 16 << 20, Log: slog.New(slog.DiscardHandler)}
+	nc := datanode.Config{Cluster: cairn.NewID(), Node: cairn.NewID(), FS: disk, SegmentBytes: 16 << 20, Log: slog.New(slog.DiscardHandler)}
 	for i := range 6 {
 		nc.Drives = append(nc.Drives, datanode.DriveConfig{Path: s.path(i), Create: create})
-		must(t, os.MkdirAll(s.path(i), 0o755))
+		must(t, disk.Mkdir(s.path(i)))
 	}
 	var err error
 	s.node, err = datanode.Open(nc)
