@@ -19,6 +19,7 @@ type SuiteConfig struct {
 	Dir     string // where data goes, removed at the end; "" means the system's temporary directory
 	Results string // file for the rows as JSON; "" for none
 	Short   bool   // a tenth of the matrix, in about a minute
+	Only    string // the one stage to run, "" for all
 	Out     io.Writer
 	Log     io.Writer // progress
 }
@@ -55,11 +56,16 @@ func RunSuite(ctx context.Context, cfg SuiteConfig) ([]Row, error) {
 	defer os.RemoveAll(dir)
 	s := &suite{cfg: cfg, dir: dir}
 	fmt.Fprintf(cfg.Out, "%-28s %12s %-8s %12s %7s %9s\n", "NAME", "VALUE", "UNIT", "LIMIT", "RATIO", "AIM")
+	ran := false
 	for _, stage := range []struct {
 		name string
 		run  func(context.Context) error
 	}{{"machine limits", s.measureLimits}, {"commits", s.commits}, {"matrix", s.matrix}, {"lost drive", s.lostDrive},
-		{"degraded reads", s.degraded}} {
+		{"degraded reads", s.degraded}, {"mount", s.mounts}} {
+		if cfg.Only != "" && cfg.Only != stage.name {
+			continue
+		}
+		ran = true
 		start := time.Now()
 		if err := stage.run(ctx); err != nil {
 			s.errors = append(s.errors, fmt.Errorf("%s: %w", stage.name, err))
@@ -70,6 +76,9 @@ func RunSuite(ctx context.Context, cfg SuiteConfig) ([]Row, error) {
 		}
 	}
 	s.stop()
+	if !ran {
+		return nil, fmt.Errorf("no stage is called %q", cfg.Only)
+	}
 	return s.rows, errors.Join(append(s.errors, s.save())...)
 }
 

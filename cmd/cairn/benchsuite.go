@@ -27,6 +27,7 @@ func benchSuiteCommand() *cobra.Command {
 	}
 	c.Flags().StringVar(&cfg.Dir, "dir", "", "directory on the disk to measure (default: the system's temporary directory)")
 	c.Flags().StringVar(&cfg.Results, "results", "", "file for the rows as JSON")
+	c.Flags().StringVar(&cfg.Only, "only", "", `one stage: "machine limits", commits, matrix or mount (default: all; the rest needs what matrix left)`)
 	c.Flags().BoolVar(&cfg.Short, "short", false, "measure a tenth of the matrix")
 	return c
 }

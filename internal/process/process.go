@@ -158,8 +158,11 @@ func (s *Server) Stop() error {
 }
 
 // CPU is the processor time that the process has used, in user and kernel mode.
-func (s *Server) CPU() (time.Duration, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.PID()))
+func (s *Server) CPU() (time.Duration, error) { return CPU(s.PID()) }
+
+// CPU is the processor time that any process has used, in user and kernel mode.
+func CPU(pid int) (time.Duration, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0, err
 	}
@@ -167,7 +170,7 @@ func (s *Server) CPU() (time.Duration, error) {
 	_, rest, _ := strings.Cut(string(b), ") ")
 	f := strings.Fields(rest)
 	if len(f) < 13 {
-		return 0, fmt.Errorf("stat of %d: %q", s.PID(), b)
+		return 0, fmt.Errorf("stat of %d: %q", pid, b)
 	}
 	user, err1 := strconv.ParseInt(f[11], 10, 64)
 	system, err2 := strconv.ParseInt(f[12], 10, 64)
@@ -176,8 +179,11 @@ func (s *Server) CPU() (time.Duration, error) {
 }
 
 // PeakRSS is the most memory that the process has held, in bytes.
-func (s *Server) PeakRSS() (int64, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.PID()))
+func (s *Server) PeakRSS() (int64, error) { return PeakRSS(s.PID()) }
+
+// PeakRSS is the most memory that any process has held, in bytes.
+func PeakRSS(pid int) (int64, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0, err
 	}
