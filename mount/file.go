@@ -156,56 +156,80 @@ var (
 	_ fs.FilePassthroughFder = (*direct)(nil)
 )
 
-// Read serves up to len(dest) bytes, from the cache where they are there, and fetches them where they are not.
+// Read serves up to len(dest) bytes: from memory where they have just come, from the cache where they are there, and fetches
+// them where they are not.
 func (h *handle) Read(ctx context.Context, dest []byte, off int64) (fuse.ReadResult, syscall.Errno) {
 	if h.src == nil || off >= h.src.object.Size {
 		return fuse.ReadResultData(nil), 0
 	}
 	n := int(min(int64(len(dest)), h.src.object.Size-off))
-	if p := h.src.advise(off, n); p != nil {
+	p, moved := h.src.advise(off, n)
+	if p != nil {
 		h.m.fetch.add(p)
+	} else if moved {
+		h.m.fetch.moved()
 	}
-	if inCache := h.src.cached != nil && h.ready(off, n); inCache {
+	if first := int(cache.ChunkBytes - off%cache.ChunkBytes); n > first {
+		return h.readOver(ctx, dest[:n], off, first)
+	}
+	fl, err := h.src.have(ctx, off, n)
+	if err != nil {
+		return nil, h.m.errno(ctx, "read", h.src.object.Key, err)
+	}
+	if fl == nil {
 		h.m.counts.fromCache.Add(int64(n))
 		return fuse.ReadResultFd(h.src.cached.Data().Fd(), off, n), 0
 	}
-	for done := 0; done < n; {
-		at := off + int64(done)
-		part := int(min(int64(n-done), cache.ChunkBytes-at%cache.ChunkBytes))
-		if err := h.readPart(ctx, dest[done:done+part], at); err != nil {
-			return nil, h.m.errno(ctx, "read", h.src.object.Key, err)
-		}
-		done += part
-	}
-	return fuse.ReadResultData(dest[:n]), 0
+	h.m.counts.fromMemory.Add(int64(n))
+	return &inMemory{fetch: h.m.fetch, flight: fl, data: fl.bytes(off, n)}, 0
 }
 
-// ready tells whether all of a range is in the cache, checked.
-func (h *handle) ready(off int64, n int) bool {
-	for i := off / cache.ChunkBytes; i <= (off+int64(n)-1)/cache.ChunkBytes; i++ {
-		if !h.src.cached.Ready(int(i)) {
-			return false
+// readOver fills dest from two chunks, the first of which has first bytes of it.
+func (h *handle) readOver(ctx context.Context, dest []byte, off int64, first int) (fuse.ReadResult, syscall.Errno) {
+	for _, part := range [][]byte{dest[:first], dest[first:]} {
+		if err := h.readPart(ctx, part, off); err != nil {
+			return nil, h.m.errno(ctx, "read", h.src.object.Key, err)
 		}
+		off += int64(len(part))
 	}
-	return true
+	return fuse.ReadResultData(dest), 0
 }
 
 // readPart fills dest from within one chunk.
 func (h *handle) readPart(ctx context.Context, dest []byte, off int64) error {
-	inCache, fl, err := h.src.have(ctx, off, len(dest))
+	fl, err := h.src.have(ctx, off, len(dest))
 	if err != nil {
 		return err
 	}
-	if inCache {
+	if fl == nil {
 		h.m.counts.fromCache.Add(int64(len(dest)))
 		_, err := h.src.cached.Data().ReadAt(dest, off)
 		return err
 	}
-	defer h.m.fetch.leave(fl)
 	h.m.counts.fromMemory.Add(int64(len(dest)))
-	copy(dest, fl.buf[off%cache.ChunkBytes:])
+	copy(dest, fl.bytes(off, len(dest)))
+	h.m.fetch.leave(fl, len(dest))
 	return nil
 }
+
+// inMemory answers a read from a flight's buffer without copying it.
+type inMemory struct {
+	fetch  *fetcher
+	flight *flight
+	data   []byte
+}
+
+// Bytes returns the bytes in the flight's buffer.
+func (r *inMemory) Bytes([]byte) ([]byte, fuse.Status) { return r.data, fuse.OK }
+
+// Slices returns them too; go-fuse tries no splice for who has this method.
+func (r *inMemory) Slices() ([][]byte, fuse.Status) { return [][]byte{r.data}, fuse.OK }
+
+// Size is their number.
+func (r *inMemory) Size() int { return len(r.data) }
+
+// Done lets the buffer go: the kernel has the bytes.
+func (r *inMemory) Done() { r.fetch.leave(r.flight, len(r.data)) }
 
 // Release closes the file.
 func (h *handle) Release(context.Context) syscall.Errno {

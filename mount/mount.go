@@ -216,6 +216,32 @@ func (m *Mount) check(src *source) {
 	})
 }
 
+// again asks the store until it answers, or patience ends: a gateway that restarts is no error.
+func (m *Mount) again(ctx context.Context, ask func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, m.cfg.Patience)
+	defer cancel()
+	p := newPatience(m.cfg.Patience)
+	for {
+		err := ask(ctx)
+		if err == nil {
+			return nil
+		}
+		p.tell(m.cfg.Logger, err)
+		if err := p.after(ctx, err); err != nil {
+			return err
+		}
+		m.counts.retries.Add(1)
+	}
+}
+
+func (m *Mount) head(ctx context.Context, key string) (o Object, err error) {
+	err = m.again(ctx, func(ctx context.Context) (err error) {
+		o, err = m.store.Head(ctx, key)
+		return err
+	})
+	return o, err
+}
+
 func (m *Mount) negativeTTL() time.Duration { return min(m.cfg.MetadataTTL, longestNegative) }
 
 // errno turns an error into what the reader gets, and says in the log what an EIO hides.

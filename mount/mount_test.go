@@ -130,20 +130,6 @@ func (b *bucket) Head(_ context.Context, key string) (mount.Object, error) {
 	return b.object(key), nil
 }
 
-func (b *bucket) HasPrefix(_ context.Context, prefix string) (bool, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if err := b.failing("list", prefix); err != nil {
-		return false, err
-	}
-	for k := range b.objects {
-		if strings.HasPrefix(k, prefix) {
-			return true, nil
-		}
-	}
-	return false, nil
-}
-
 func (b *bucket) Read(_ context.Context, o mount.Object, off, n int64) (io.ReadCloser, error) {
 	b.reads.Add(1)
 	b.mu.Lock()

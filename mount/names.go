@@ -20,6 +20,7 @@ const (
 	keysName    = "key"
 	escapedPart = 200
 	maxName     = 255
+	maxKey      = 1024 // S3's bound
 )
 
 // plain tells whether a segment of a key can be a name.

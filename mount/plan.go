@@ -3,33 +3,69 @@ package mount
 import (
 	"path"
 	"strings"
+	"time"
 
 	"cairn/mount/cache"
 )
 
-// plan is what is to be fetched ahead of readers: the chunks of one file from some chunk on, then those before it.
+// plan is what is to be fetched ahead of readers: the chunks of one file from some chunk on, then those before it. While a
+// reader goes through the file in order it stays a window ahead of him, so that what comes is still in memory when he comes
+// there; when he stands still for a moment it no longer waits for him.
 type plan struct {
 	src  *source
 	from int
 	step int
 	done func() // may be nil
+	// Guarded by fetcher.mu.
+	free  bool // it waits for no reader
+	timer *time.Timer
 }
 
+type planState int
+
+const (
+	planGoes planState = iota
+	planWaits
+	planEnds
+)
+
+const standsStill = 250 * time.Millisecond
+
 // next returns the next chunk that is neither cached nor on its way.
-func (p *plan) next(flying func(chunk int) bool) (chunk int, ok bool) {
+func (p *plan) next(window int, flying func(chunk int) bool) (chunk int, state planState) {
 	n := p.src.id.Chunks()
 	for ; p.step < n; p.step++ {
 		chunk = (p.from + p.step) % n
-		if !flying(chunk) && !p.src.cached.Has(chunk) {
-			p.step++
-			return chunk, true
+		if flying(chunk) || p.src.cached.Has(chunk) {
+			continue
 		}
+		if at, inOrder := p.src.reader(); !p.free && inOrder && chunk >= at+window {
+			return 0, planWaits
+		}
+		p.unwatch()
+		p.step++
+		return chunk, planGoes
 	}
-	return 0, false
+	return 0, planEnds
 }
 
-// end lets go of the file when the last chunk has been asked for.
+// watch calls lift when the plan has waited for long.
+func (p *plan) watch(lift func(*plan)) {
+	if p.timer == nil {
+		p.timer = time.AfterFunc(standsStill, func() { lift(p) })
+	}
+}
+
+func (p *plan) unwatch() {
+	if p.timer != nil {
+		p.timer.Stop()
+		p.timer = nil
+	}
+}
+
+// end lets go of the file when the last chunk has been asked for. No fetcher works on the plan any more.
 func (p *plan) end() {
+	p.unwatch()
 	p.src.drop()
 	if p.done != nil {
 		p.done()
@@ -41,29 +77,53 @@ func (p *plan) end() {
 var weights = map[string]bool{".safetensors": true, ".gguf": true, ".ggml": true, ".pt": true, ".pth": true, ".ckpt": true,
 	".onnx": true, ".npz": true, ".npy": true, ".h5": true, ".msgpack": true, ".tflite": true, ".bin": true, ".engine": true}
 
-// readTwice is how many reads in a row make a sequential reader.
-const readTwice = 2
+const (
+	readTwice   = 2       // reads in a row that make a sequential reader
+	nearBy      = 8 << 20 // the kernel's reads ahead come in any order within this
+	steadyReads = 4       // near ones in a row that make a reader whom a plan waits for
+)
 
 // advise looks at a read, and decides whether the rest of the file is fetched ahead: all of it if it holds weights or is
 // read in order, beginning at the chunk that is read now. Files that have no place in the cache are not fetched ahead.
-func (src *source) advise(off int64, n int) *plan {
-	if src.cached == nil {
-		return nil
-	}
+// moved: the reader has come to another chunk, and a plan may wait for that.
+func (src *source) advise(off int64, n int) (p *plan, moved bool) {
 	src.mu.Lock()
 	defer src.mu.Unlock()
+	before := src.at / cache.ChunkBytes
 	if off == src.lastEnd {
 		src.streak++
 	} else {
 		src.streak = 0
 	}
 	src.lastEnd = off + int64(n)
-	if src.planned || src.cached.Missing() == 0 {
-		return nil
+	switch {
+	case off < src.at-nearBy, off > src.at+nearBy:
+		src.at, src.steady = off, 0
+	default:
+		src.at, src.steady = max(src.at, off), src.steady+1
+	}
+	src.read = true
+	moved = src.planned && src.at/cache.ChunkBytes != before
+	if src.cached == nil || src.planned || src.cached.Missing() == 0 {
+		return nil, moved
 	}
 	if !weights[strings.ToLower(path.Ext(src.object.Key))] && src.streak < readTwice {
-		return nil
+		return nil, moved
 	}
 	src.planned = true
-	return &plan{src: src, from: int(off / cache.ChunkBytes)}
+	return &plan{src: src, from: int(off / cache.ChunkBytes)}, moved
+}
+
+// reader tells at which chunk the reader is, and whether he goes through the file in order.
+func (src *source) reader() (chunk int, inOrder bool) {
+	src.mu.Lock()
+	defer src.mu.Unlock()
+	return int(src.at / cache.ChunkBytes), src.steady >= steadyReads
+}
+
+// wasRead tells whether a reader has been here, so that one may come again.
+func (src *source) wasRead() bool {
+	src.mu.Lock()
+	defer src.mu.Unlock()
+	return src.read
 }

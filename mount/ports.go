@@ -16,8 +16,6 @@ type Store interface {
 	List(ctx context.Context, prefix, next string) (Page, error)
 	// Head describes an object. Errors: ErrAbsent.
 	Head(ctx context.Context, key string) (Object, error)
-	// HasPrefix tells whether any key begins with prefix.
-	HasPrefix(ctx context.Context, prefix string) (bool, error)
 	// Read returns n bytes from off on, of exactly the object that o describes. Errors: ErrAbsent, ErrChanged.
 	Read(ctx context.Context, o Object, off, n int64) (io.ReadCloser, error)
 }
@@ -30,6 +28,8 @@ var (
 	ErrChanged = errors.New("object has changed")
 	// ErrRefused tells that the store does not let us.
 	ErrRefused = errors.New("access denied")
+	// ErrUnfit tells that the store does not take such a request at all.
+	ErrUnfit = errors.New("not a request that the store takes")
 )
 
 // Object is one version of an object.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
+	"golang.org/x/sync/errgroup"
 )
 
 // S3Config says which bucket is read, where, and as whom. Bucket and Endpoint are required.
@@ -34,6 +35,7 @@ type S3 struct {
 
 const (
 	maxConns    = 64
+	firstConns  = 4
 	listPage    = 1000
 	dialTimeout = 5 * time.Second
 	headTimeout = 30 * time.Second // for the answer's header
@@ -65,10 +67,17 @@ func NewS3(cfg S3Config) (*S3, error) {
 	return &S3{core: core, bucket: cfg.Bucket, endpoint: strings.TrimSuffix(cfg.Endpoint, "/") + "/" + cfg.Bucket}, nil
 }
 
-// Check tells whether the bucket can be listed. Errors: ErrAbsent, ErrRefused, others of the network.
+// Check tells whether the bucket can be listed. It asks several times at once, so that as many connections are open when the
+// first reader comes. Errors: ErrAbsent, ErrRefused, others of the network.
 func (s *S3) Check(ctx context.Context) error {
-	_, err := s.HasPrefix(ctx, "")
-	return err
+	var all errgroup.Group
+	for range firstConns {
+		all.Go(func() error {
+			_, err := s.list(ctx, "", "", "", 1)
+			return err
+		})
+	}
+	return all.Wait()
 }
 
 // Endpoint is the address and the bucket.
@@ -126,12 +135,6 @@ func (s *S3) Head(ctx context.Context, key string) (Object, error) {
 	return object(o), nil
 }
 
-// HasPrefix lists one key.
-func (s *S3) HasPrefix(ctx context.Context, prefix string) (bool, error) {
-	r, err := s.list(ctx, prefix, "", "", 1)
-	return len(r.Contents) > 0, err
-}
-
 // Read asks for a range under If-Match.
 func (s *S3) Read(ctx context.Context, o Object, off, n int64) (io.ReadCloser, error) {
 	var opts minio.GetObjectOptions
@@ -168,6 +171,10 @@ func kind(err error) error {
 		return fmt.Errorf("%w: %w", ErrChanged, err)
 	case r.StatusCode == http.StatusForbidden || r.StatusCode == http.StatusUnauthorized:
 		return fmt.Errorf("%w: %w", ErrRefused, err)
+	case r.StatusCode == http.StatusRequestTimeout || r.StatusCode == http.StatusTooManyRequests:
+		return err
+	case r.StatusCode/100 == 4:
+		return fmt.Errorf("%w: %w", ErrUnfit, err)
 	}
 	return err
 }

@@ -3,7 +3,6 @@ package mount
 import (
 	"context"
 	"errors"
-	"math"
 	"sync"
 
 	"cairn/mount/cache"
@@ -21,8 +20,11 @@ type source struct {
 	mu         sync.Mutex
 	publishing bool
 	planned    bool // a plan for the whole file was made
+	read       bool // a reader has been here
 	lastEnd    int64
-	streak     int // reads in a row that began where the one before ended
+	streak     int   // reads in a row that began where the one before ended
+	at         int64 // how far the reader has come
+	steady     int   // reads in a row near by
 }
 
 // sources are all of them.
@@ -65,12 +67,16 @@ func (src *source) hold() {
 // drop lets go; the last one closes the cached file.
 func (src *source) drop() {
 	src.set.mu.Lock()
-	defer src.set.mu.Unlock()
 	src.refs--
-	if src.refs > 0 {
+	last := src.refs == 0
+	if last {
+		delete(src.set.open, src.id)
+	}
+	src.set.mu.Unlock()
+	if !last {
 		return
 	}
-	delete(src.set.open, src.id)
+	src.set.fetch.released(src)
 	if src.cached != nil {
 		src.cached.Release()
 	}
@@ -110,25 +116,29 @@ func (src *source) publish() {
 	})
 }
 
-// have makes the n bytes from off on readable, which must lie within one chunk: in the cache (inCache), or in the flight
-// that it returns, which the caller must leave. Errors: those of the store; of ctx.
-func (src *source) have(ctx context.Context, off int64, n int) (inCache bool, fl *flight, err error) {
-	chunk := int(off / cache.ChunkBytes)
+// have makes the n bytes from off on readable, which must lie within one chunk: in the flight that it returns, which the
+// caller must leave, or, if that is nil, in the cache. Errors: those of the store; of ctx.
+func (src *source) have(ctx context.Context, off int64, n int) (fl *flight, err error) {
+	chunk, at := int(off/cache.ChunkBytes), int(off%cache.ChunkBytes)
+	fetch := src.set.fetch
 	for {
-		if src.cached != nil && src.cached.Ready(chunk) {
-			return true, nil, nil
+		if fl := fetch.inMemory(src, chunk, at, n); fl != nil {
+			return fl, nil
 		}
-		if fl, err = src.set.fetch.join(src, chunk); err != nil {
-			return false, nil, err
+		if src.cached != nil && src.cached.Ready(chunk) {
+			return nil, nil
+		}
+		if fl, err = fetch.join(src, chunk, at); err != nil {
+			return nil, err
 		}
 		if fl == nil {
 			continue
 		}
-		if err = fl.wait(ctx, int(off%cache.ChunkBytes)+n); err != nil {
-			src.set.fetch.leave(fl)
-			return false, nil, err
+		if err = fl.wait(ctx, at, n); err != nil {
+			fetch.leave(fl, 0)
+			return nil, err
 		}
-		return false, fl, nil
+		return fl, nil
 	}
 }
 
@@ -137,10 +147,10 @@ func (src *source) settled(ctx context.Context, chunk int) error {
 	if src.cached.Ready(chunk) {
 		return nil
 	}
-	fl, err := src.set.fetch.join(src, chunk)
+	fl, err := src.set.fetch.join(src, chunk, 0)
 	if fl == nil || err != nil {
 		return err
 	}
-	defer src.set.fetch.leave(fl)
-	return fl.wait(ctx, math.MaxInt)
+	defer src.set.fetch.leave(fl, 0)
+	return fl.over(ctx)
 }

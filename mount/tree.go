@@ -73,11 +73,14 @@ func (d *dir) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fs.
 		return d.NewInode(ctx, &special{}, fs.StableAttr{Mode: syscall.S_IFDIR}), 0
 	}
 	o, found, sure := d.known(name)
+	var page *Page
+	at := time.Now()
 	if !sure {
 		var err error
-		if o, found, err = d.ask(ctx, name); err != nil {
+		if o, page, err = d.ask(ctx, name); err != nil && !errors.Is(err, ErrAbsent) {
 			return nil, d.m.errno(ctx, "lookup", d.prefix+name, err)
 		}
+		found = err == nil
 	}
 	if !found {
 		out.SetEntryTimeout(d.m.negativeTTL())
@@ -87,35 +90,49 @@ func (d *dir) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fs.
 	out.SetAttrTimeout(d.m.cfg.MetadataTTL)
 	if o.Key == "" {
 		fillDir(&out.Attr)
-		child := &dir{m: d.m, prefix: d.prefix + name + "/"}
-		return d.NewInode(ctx, child, fs.StableAttr{Mode: syscall.S_IFDIR, Ino: inode("dir", child.prefix)}), 0
+		child := d.NewInode(ctx, &dir{m: d.m, prefix: d.prefix + name + "/"},
+			fs.StableAttr{Mode: syscall.S_IFDIR, Ino: inode("dir", d.prefix+name+"/")})
+		if below, ok := child.Operations().(*dir); ok && page != nil {
+			below.adopt(*page, at)
+		}
+		return child, 0
 	}
 	return d.m.fileInode(ctx, &d.Inode, o, out), 0
 }
 
-// ask the store what a name is: both questions at once, so that it costs one round trip.
-func (d *dir) ask(ctx context.Context, name string) (o Object, found bool, err error) {
-	if !plain(name) {
-		return o, false, nil
+// ask asks the store what a name is: both questions at once, so that it costs one round trip. Of a directory it returns the
+// first page of its listing, so that the names in it need no question of their own.
+func (d *dir) ask(ctx context.Context, name string) (o Object, below *Page, err error) {
+	if !plain(name) || len(d.prefix)+len(name) > maxKey {
+		return o, nil, ErrAbsent
 	}
-	var isDir bool
+	var page Page
 	var dirErr error
 	asked := make(chan struct{})
 	go func() {
 		defer close(asked)
-		isDir, dirErr = d.m.store.HasPrefix(ctx, d.prefix+name+"/")
+		dirErr = d.m.again(ctx, func(ctx context.Context) (err error) {
+			page, err = d.m.store.List(ctx, d.prefix+name+"/", "")
+			return err
+		})
 	}()
-	o, err = d.m.store.Head(ctx, d.prefix+name)
+	o, err = d.m.head(ctx, d.prefix+name)
 	<-asked
 	switch {
-	case dirErr != nil:
-		return o, false, dirErr
-	case isDir:
-		return Object{}, true, nil
-	case errors.Is(err, ErrAbsent):
-		return o, false, nil
+	case dirErr != nil && !errors.Is(dirErr, ErrAbsent):
+		return o, nil, dirErr
+	case len(page.Objects)+len(page.Prefixes) > 0:
+		return Object{}, &page, nil
 	}
-	return o, err == nil, err
+	return o, nil, err
+}
+
+// adopt takes a first page of the directory's listing for what it recently showed.
+func (d *dir) adopt(p Page, at time.Time) {
+	s := &listing{d: d, next: p.Next, last: p.Next == ""}
+	names := make(map[string]Object, len(p.Objects)+len(p.Prefixes))
+	s.merge(p, names)
+	d.remember(names, at, true, s.last)
 }
 
 // Getattr describes the directory.
@@ -159,9 +176,11 @@ type listing struct {
 func (s *listing) page(ctx context.Context) syscall.Errno {
 	for len(s.entries) == 0 && !s.last {
 		at := time.Now()
-		ctx, cancel := context.WithTimeout(ctx, s.d.m.cfg.Patience)
-		p, err := s.d.m.store.List(ctx, s.d.prefix, s.next)
-		cancel()
+		var p Page
+		err := s.d.m.again(ctx, func(ctx context.Context) (err error) {
+			p, err = s.d.m.store.List(ctx, s.d.prefix, s.next)
+			return err
+		})
 		if err != nil {
 			return s.d.m.errno(ctx, "list", s.d.prefix, err)
 		}
@@ -275,7 +294,7 @@ func (k *keys) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fs
 	if !ok {
 		return nil, syscall.ENOENT
 	}
-	o, err := k.m.store.Head(ctx, key)
+	o, err := k.m.head(ctx, key)
 	if err != nil {
 		return nil, k.m.errno(ctx, "lookup", key, err)
 	}

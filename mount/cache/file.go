@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -25,6 +26,7 @@ type File struct {
 
 	mu        sync.Mutex
 	data      *os.File
+	direct    *os.File // the same file, written past the page cache; nil where the file system has no such thing
 	index     *os.File // the map, while partial
 	there     []bool
 	sums      []uint32
@@ -131,12 +133,9 @@ func (f *File) Put(i int, chunk []byte) (whole bool, err error) {
 	if f.Has(i) {
 		return f.Missing() == 0, nil
 	}
-	off := int64(i) * ChunkBytes
-	if _, err := f.data.WriteAt(chunk, off); err != nil {
+	if err := f.write(chunk, int64(i)*ChunkBytes); err != nil {
 		return false, err
 	}
-	// Let the disk begin now: Publish syncs all of it. It is a hint, so its error means nothing.
-	_ = unix.SyncFileRange(int(f.data.Fd()), off, int64(len(chunk)), unix.SYNC_FILE_RANGE_WRITE)
 	sum := checksum(chunk)
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -151,6 +150,30 @@ func (f *File) Put(i int, chunk []byte) (whole bool, err error) {
 		f.missing--
 	}
 	return f.missing == 0, nil
+}
+
+const pageBytes = 4 << 10 // what direct writes must be multiples of, in memory and in the file
+
+// write puts bytes into the data file: past the page cache where that can be, which costs a fifth of the processor time, and
+// leaves nothing for Publish to wait for but the tail.
+func (f *File) write(b []byte, off int64) error {
+	if n := len(b) &^ (pageBytes - 1); f.direct != nil && n > 0 && uintptr(unsafe.Pointer(&b[0]))%pageBytes == 0 {
+		_, err := f.direct.WriteAt(b[:n], off)
+		if err == nil {
+			b, off = b[n:], off+int64(n)
+		} else if !errors.Is(err, unix.EINVAL) { // this file system wants larger units: it gets the bytes the other way
+			return err
+		}
+	}
+	if len(b) == 0 {
+		return nil
+	}
+	if _, err := f.data.WriteAt(b, off); err != nil {
+		return err
+	}
+	// Let the disk begin now: Publish syncs all of it. It is a hint, so its error means nothing.
+	_ = unix.SyncFileRange(int(f.data.Fd()), off, int64(len(b)), unix.SYNC_FILE_RANGE_WRITE)
+	return nil
 }
 
 // Publish makes a file that has all its chunks known as whole, durably; it waits for the disk. Of a file that is not whole,
@@ -182,6 +205,10 @@ func (f *File) close() error {
 	if f.index != nil {
 		err = errors.Join(err, f.index.Close())
 		f.index = nil
+	}
+	if f.direct != nil {
+		err = errors.Join(err, f.direct.Close())
+		f.direct = nil
 	}
 	return err
 }

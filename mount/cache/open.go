@@ -78,7 +78,17 @@ func (c *Cache) reopen(e *entry) (*File, error) {
 	if f.index, err = os.OpenFile(c.path(name+extMap), os.O_RDWR, 0); err != nil {
 		return nil, errors.Join(err, f.data.Close())
 	}
+	f.direct = openDirect(c.path(name + extPart))
 	return f, nil
+}
+
+// openDirect opens a file for writes past the page cache; nil where that cannot be.
+func openDirect(path string) *os.File {
+	f, err := os.OpenFile(path, os.O_WRONLY|unix.O_DIRECT, 0)
+	if err != nil {
+		return nil
+	}
+	return f
 }
 
 // begin makes the files of a new entry. mu is held.
@@ -122,6 +132,7 @@ func (c *Cache) begin(id ID) (_ *File, err error) {
 	if _, err = f.index.Write(head); err != nil {
 		return nil, err
 	}
+	f.direct = openDirect(c.path(name + extPart))
 	c.held += id.Size
 	return f, nil
 }
