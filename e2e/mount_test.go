@@ -185,9 +185,9 @@ func TestMountIsKilled(t *testing.T) {
 	s := start(t)
 	sums := s.weights()
 	m := s.mount()
-	rounds := 12
+	rounds := 100
 	if os.Getenv("CAIRN_SOAK") != "" {
-		rounds = 100
+		rounds = 1000
 	}
 	r := rand.New(rand.NewPCG(11, 12))
 	for i := range rounds {
@@ -199,7 +199,7 @@ func TestMountIsKilled(t *testing.T) {
 		m.kill()
 		reading.Wait() // its reads fail: nobody serves them
 		m.start()
-		if i%4 == 3 {
+		if i%10 == 9 {
 			m.compare(sums)
 			if out, err := m.run("cache", "evict", "--all"); err != nil {
 				t.Fatalf("evict: %v: %s", err, out)
