@@ -49,10 +49,10 @@ unit:
 	$(GO) test $(RACE) -timeout 15m $(PKGS)
 	$(if $(RACE),$(MAKE) sweep)
 
-# Under the race detector the sweeps over the metadata's disk operations try one in 20; here they try every one.
+# Under the race detector the sweeps over disk operations try one in 7 or 20; here they try every one.
 .PHONY: sweep
 sweep:
-	GOGC=400 $(GO) test -run Sweep -v -timeout 10m ./meta/replica
+	GOGC=400 $(GO) test -run Sweep -v -timeout 10m ./datanode ./meta/replica
 
 # The real binary, without the race detector, on real directories.
 test-e2e: build
