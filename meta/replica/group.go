@@ -51,7 +51,7 @@ type Group struct {
 	homes  []Home
 	closed bool
 
-	keep     sync.Mutex // held by whoever changes the set of voters
+	keep     longLock // held by whoever changes the set of voters
 	keeping  keeper
 	ticker   sync.WaitGroup
 	seeders  sync.WaitGroup
@@ -65,7 +65,8 @@ func Open(cfg Config, homes []Home) (*Group, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &Group{cfg: cfg, shared: newShared(cfg.CacheBytes), news: make(chan struct{}), stopTick: make(chan struct{})}
+	g := &Group{cfg: cfg, shared: newShared(cfg.CacheBytes), news: make(chan struct{}), stopTick: make(chan struct{}), keep: newLongLock()}
+	g.compass.look = newLongLock()
 	g.voters.Store(&map[uint64]*voter{})
 	g.keeping = keeper{deadSince: make(map[uint64]time.Time), marked: make(map[Home]bool), lastErr: make(map[string]string),
 		seeding: make(map[string]cairn.NodeID), seedAfter: make(map[string]time.Time), seeded: make(map[uint64]bool), openAfter: make(map[string]time.Time),
@@ -84,7 +85,7 @@ func Open(cfg Config, homes []Home) (*Group, error) {
 
 // tick drives the clocks of all voters. Random phases are raft's own.
 func (g *Group) tick() {
-	t := time.NewTicker(g.cfg.Tick)
+	t := newTicker(g.cfg.Tick)
 	defer t.Stop()
 	for {
 		select {

@@ -55,6 +55,8 @@ type tidings struct {
 	First    uint64            `json:"first"`   // the first index that the leader's log still has
 	Applied  uint64            `json:"applied"` // what the leader had applied before match was read
 	Match    map[uint64]uint64 `json:"match"`
+	Term     uint64            `json:"term"`             // in which match holds
+	Nodes    []cairn.NodeID    `json:"nodes,omitempty"`  // that carry voters
 	Status   *Status           `json:"status,omitempty"` // as the leader sees the group
 
 	at time.Time
@@ -80,7 +82,7 @@ func (g *Group) heardHellos() hellos {
 
 // sayHello tells the leader on another node what this one has, until ctx ends.
 func (g *Group) sayHello(ctx context.Context) {
-	t := time.NewTicker(helloEvery)
+	t := newTicker(helloEvery)
 	defer t.Stop()
 	for asked := (time.Time{}); ; {
 		r := g.routeNow()
@@ -120,6 +122,7 @@ func (g *Group) helloTo(ctx context.Context, r route) error {
 	if err := json.Unmarshal(reply, td); err != nil {
 		return fmt.Errorf("tidings: %w: %w", err, cairn.ErrInvalid)
 	}
+	g.compass.note(bearing{Term: r.term, Voters: td.Nodes}) // where to ask when this leader is gone
 	g.tidings.Store(td)
 	g.told.Store(td)
 	return nil
@@ -172,7 +175,7 @@ func (g *Group) serveTidings(ctx context.Context, _ cairn.NodeID, _ []byte) ([]b
 		return nil, errNotLeader
 	}
 	st := g.Status()
-	td.Status = &st
+	td.Status, td.Nodes = &st, g.table.Load().carriers()
 	return json.Marshal(td)
 }
 
@@ -183,6 +186,7 @@ func (v *voter) tell() *tidings {
 		Applied: v.applied.Load(), Match: make(map[uint64]uint64)}
 	_, td.First = v.log.Size()
 	if !v.call(func(rn *raft.RawNode) {
+		td.Term = v.leadTerm
 		for id, p := range rn.Status().Progress {
 			td.Match[id] = p.Match
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -60,7 +59,7 @@ func (g *Group) Run(ctx context.Context) error {
 	if g.links != nil {
 		others.Go(func() { g.sayHello(ctx) })
 	}
-	t := time.NewTicker(keepEvery)
+	t := newTicker(keepEvery)
 	defer t.Stop()
 	for {
 		news := g.nextNews()
@@ -332,7 +331,7 @@ func (g *Group) logOnce(dir string, err error) {
 }
 
 // newVoterID draws an ID that was never used: random, and short enough for JSON's numbers.
-func newVoterID() uint64 { return rand.Uint64()>>11 | 1 }
+func newVoterID() uint64 { return draw()>>11 | 1 }
 
 // bootstrap begins a new group, if nothing says that there is one. Voters count only once a home carries the group's mark:
 // a crash before the first mark leaves nothing that matters, and after it all voters are there.

@@ -175,6 +175,7 @@ func (g *Group) newcomers(r *roster, l *layout) {
 			l.coming = append(l.coming, n) // seeded by an earlier leader, perhaps
 		}
 	}
+	slices.Sort(l.new) // of maps
 }
 
 // reconfigure takes the next step towards the wanted set of voters. Every step is a committed change of configuration, so

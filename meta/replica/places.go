@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
 
 	"cairn"
 )
@@ -68,7 +69,7 @@ func (m *members) clone() *members {
 	return c
 }
 
-// carriers lists the nodes that carry voters.
+// carriers lists the nodes that carry voters, in order.
 func (m *members) carriers() []cairn.NodeID {
 	seen := make(map[cairn.NodeID]bool)
 	var list []cairn.NodeID
@@ -81,6 +82,7 @@ func (m *members) carriers() []cairn.NodeID {
 			list = append(list, p.Node)
 		}
 	}
+	slices.SortFunc(list, compareNodes)
 	return list
 }
 

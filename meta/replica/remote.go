@@ -45,7 +45,7 @@ const (
 // compass is what a node knows of where to go when it cannot tell by a voter of its own.
 type compass struct {
 	mu      sync.Mutex
-	look    sync.Mutex // held while others are asked
+	look    longLock // held while others are asked
 	looked  time.Time
 	leader  cairn.NodeID
 	term    uint64

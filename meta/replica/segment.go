@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-	"math/rand/v2"
 	"path"
 	"slices"
 	"strings"
@@ -55,7 +54,7 @@ func (l *raftLog) roll(size int64) error {
 			return err
 		}
 	}
-	s := &segment{name: path.Join(l.dir, segmentName(seq)), seq: seq, nonce: rand.Uint32(), size: size, hard: hard}
+	s := &segment{name: path.Join(l.dir, segmentName(seq)), seq: seq, nonce: uint32(draw()), size: size, hard: hard}
 	s.prev, s.prevTerm = l.last()
 	if err := s.create(l.fs, old); err != nil {
 		return err

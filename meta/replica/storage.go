@@ -222,7 +222,7 @@ func (v *voter) finish(at position) {
 
 // flusher makes the state durable now and then, and cuts the log behind it.
 func (v *voter) flusher() error {
-	t := time.NewTicker(200 * time.Millisecond)
+	t := newTicker(200 * time.Millisecond)
 	defer t.Stop()
 	last, held := time.Now(), false
 	for {
@@ -252,18 +252,38 @@ const (
 	laggardLogs = 8
 )
 
-// laggard returns the last index of the voter of this process that has the least of the log. There are no snapshots to send:
-// a voter that lags behind all other logs can only be replaced, which takes a majority without it, and with the
-// leader's loss it may be a part of the only one. Voters on other nodes are not looked at.
-func (g *Group) laggard(conf *pb.ConfState) uint64 {
+// laggard returns the last index of the voter that has the least of the log, as far as this one knows. There are no
+// snapshots to send: a voter that lags behind all other logs can only be replaced, which takes a majority without it, and
+// with the leader's loss it may be a part of the only one. So every voter keeps the log for it, not the leader alone.
+func (v *voter) laggard() uint64 {
+	g := v.group
 	least := ^uint64(0)
-	for _, id := range conf.GetVoters() {
-		if v := g.voter(id); v != nil && !v.failed() {
-			last, _ := v.log.last()
+	var match map[uint64]uint64
+	for _, id := range v.conf.Load().GetVoters() {
+		if o := g.voter(id); o != nil && !o.failed() {
+			last, _ := o.log.last()
 			least = min(least, last)
+		} else if !g.lostHere(id) {
+			if match == nil {
+				match = v.matches()
+			}
+			least = min(least, match[id])
 		}
 	}
 	return least
+}
+
+// matches is what is known of the logs of voters on other nodes: by the leader's own eyes, or by its word. The word of an
+// earlier leader does not count, since what a voter had of its log may have been overwritten. Not nil.
+func (v *voter) matches() map[uint64]uint64 {
+	if v.leadsIn.Load() != 0 {
+		if td := v.tell(); td != nil {
+			return td.Match
+		}
+	} else if td := v.group.told.Load(); td != nil && td.Term == v.term.Load() {
+		return td.Match
+	}
+	return map[uint64]uint64{}
 }
 
 // flush writes the state's memory to disk and lets go of the log before that, but for what laggards and seeds need.
@@ -289,7 +309,7 @@ func (v *voter) flush() error {
 		v.durable.Store(at)
 	}
 	to := min(at, v.log.keepFrom(v.cfg.LogBytes), v.group.holdFrom(),
-		max(v.group.laggard(v.conf.Load()), v.log.keepFrom(laggardLogs*v.cfg.LogBytes)))
+		max(v.laggard(), v.log.keepFrom(laggardLogs*v.cfg.LogBytes)))
 	var gone []*segment
 	v.call(func(*raft.RawNode) { gone = v.log.Drop(to) })
 	if len(gone) == 0 {

@@ -3,7 +3,6 @@ package replica
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -59,7 +58,7 @@ func (ws *walks) find(id uint64) *walk {
 
 // add keeps a walk, at the cost of the one that paused longest if there are too many.
 func (ws *walks) add(w *walk) (id uint64) {
-	id = rand.Uint64() | 1
+	id = draw() | 1
 	ws.mu.Lock()
 	if ws.list == nil {
 		ws.list = make(map[uint64]*walk)
