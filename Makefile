@@ -47,12 +47,17 @@ RACE := $(if $(shell command -v gcc || command -v cc || command -v clang),-race,
 unit:
 	@test -n "$(RACE)" || echo "NOTE: no C compiler found: running the tests without the race detector"
 	$(GO) test $(RACE) -timeout 15m $(PKGS)
-	$(if $(RACE),$(MAKE) sweep)
+	$(if $(RACE),$(MAKE) sweep simulate)
 
 # Under the race detector the sweeps over disk operations try one in 7 or 20; here they try every one.
 .PHONY: sweep
 sweep:
 	GOGC=400 $(GO) test -run Sweep -v -timeout 10m ./datanode ./meta/replica
+
+# Under the race detector the simulated cluster runs a few seeds; here it runs 200.
+.PHONY: simulate
+simulate:
+	$(GO) test -timeout 10m ./internal/simcluster
 
 # The real binary, without the race detector, on real directories.
 test-e2e: build
@@ -76,6 +81,7 @@ bench: build
 # The nightly run: the same tests, longer and more often.
 soak: build
 	CAIRN_BINARY=$(CURDIR)/$(BIN) CAIRN_SOAK=1 $(GO) test -tags e2e -count=1 -timeout 4h ./e2e/...
+	CAIRN_SOAK=1 $(GO) test -timeout 4h ./internal/simcluster
 	$(GO) test $(RACE) -count=5 -timeout 4h $(PKGS)
 
 clean:

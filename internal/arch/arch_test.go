@@ -48,6 +48,7 @@ var table = map[string][]string{
 	"cmd/cairn":            {anything},
 	"internal/server":      {anything},
 	"internal/testcluster": {anything},
+	"internal/simcluster":  {"meta"},
 	"e2e":                  {anything}, // tests of the real binary only
 	"conformance":          {"s3api", "object", "iam", "events"},
 	"clients":              {"internal/process"},
