@@ -112,40 +112,83 @@ func (s ShardID) String() string {
 // MaxShards bounds k+m of a profile.
 const MaxShards = 64
 
-// Profile is an erasure code: K data and M parity shards; any M of the K+M may be lost.
+// Profile is an erasure code: K data and M parity shards. With Local 0 any M of the K+M may be lost. Otherwise the code is
+// locally repairable: the first Local parity shards are each of one group of the data, and a shard that is the only one
+// lost of its group is rebuilt from that group alone; see package erasure.
 type Profile struct {
-	K int `json:"k"`
-	M int `json:"m"`
+	K     int
+	M     int
+	Local int // how many of the M are local: 0, or LocalGroups
 }
 
-// ParseProfile reads "k+m", e.g. "4+2".
+// The limits of locally repairable profiles.
+const (
+	LocalGroups    = 2
+	maxLocalData   = 30 // data shards
+	maxLocalGlobal = 2  // parity shards that are not local
+)
+
+// ParseProfile reads "k+m", e.g. "4+2", or "k+local+global", e.g. "12+2+2".
 func ParseProfile(s string) (Profile, error) {
-	ks, ms, ok := strings.Cut(s, "+")
-	k, err1 := strconv.Atoi(ks)
-	m, err2 := strconv.Atoi(ms)
-	p := Profile{K: k, M: m}
-	if !ok || err1 != nil || err2 != nil {
-		return Profile{}, &Error{Op: "parse profile", Subject: s, Err: fmt.Errorf("want data+parity, e.g. 4+2: %w", ErrInvalid)}
+	parts := strings.Split(s, "+")
+	n := make([]int, len(parts))
+	for i, part := range parts {
+		v, err := strconv.Atoi(part)
+		if err != nil || len(parts) < 2 || len(parts) > 3 || len(parts) == 3 && v == 0 {
+			return Profile{}, &Error{Op: "parse profile", Subject: s, Err: fmt.Errorf(
+				"want data+parity, e.g. 4+2, or data+local+global, e.g. 12+2+2: %w", ErrInvalid)}
+		}
+		n[i] = v
+	}
+	p := Profile{K: n[0], M: n[1]}
+	if len(n) == 3 {
+		p.M, p.Local = n[1]+n[2], n[1]
 	}
 	return p, p.Validate()
 }
 
 // Validate refuses a profile that no code serves.
 func (p Profile) Validate() error {
-	if p.K < 1 || p.M < 0 || p.K+p.M > MaxShards {
-		return &Error{Op: "profile", Subject: p.String(),
-			Err: fmt.Errorf("want 1 or more data shards, 0 or more parity shards, %d in all at most: %w", MaxShards, ErrInvalid)}
+	bad := func(format string, args ...any) error {
+		return &Error{Op: "profile", Subject: p.String(), Err: fmt.Errorf(format+": %w", append(args, ErrInvalid)...)}
+	}
+	switch global := p.M - p.Local; {
+	case p.K < 1 || p.M < 0 || p.K+p.M > MaxShards:
+		return bad("want 1 or more data shards, 0 or more parity shards, %d in all at most", MaxShards)
+	case p.Local == 0:
+	case p.Local != LocalGroups || p.K%LocalGroups != 0 || p.K > maxLocalData:
+		return bad("want %d local parity shards, and an even number of data shards, %d at most", LocalGroups, maxLocalData)
+	case global < 1 || global > maxLocalGlobal:
+		return bad("want 1 to %d global parity shards", maxLocalGlobal)
 	}
 	return nil
 }
 
+// Tolerance is the number of shards that may be lost, whichever they are. (A locally repairable code survives some larger
+// losses too.)
+func (p Profile) Tolerance() int {
+	if p.Local == 0 {
+		return p.M
+	}
+	return p.M - p.Local + 1 // the first loss in a group costs none of the global parities
+}
+
+// WriteQuorum is the least number of durable shards that acknowledges a write: as many as it takes that one more of them
+// may be lost, whichever that is; all of them if the profile tolerates no loss.
+func (p Profile) WriteQuorum() int { return p.Width() - max(p.Tolerance()-1, 0) }
+
 // Width is the number of slots, K+M.
 func (p Profile) Width() int { return p.K + p.M }
 
-// String prints "k+m".
-func (p Profile) String() string { return strconv.Itoa(p.K) + "+" + strconv.Itoa(p.M) }
+// String prints what ParseProfile reads.
+func (p Profile) String() string {
+	if p.Local == 0 {
+		return strconv.Itoa(p.K) + "+" + strconv.Itoa(p.M)
+	}
+	return strconv.Itoa(p.K) + "+" + strconv.Itoa(p.Local) + "+" + strconv.Itoa(p.M-p.Local)
+}
 
-// MarshalText prints "k+m" for JSON and logs.
+// MarshalText prints the profile for JSON and logs.
 func (p Profile) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
 
 // UnmarshalText reads what MarshalText printed.

@@ -105,7 +105,7 @@ type Blob struct {
 // Shard is one shard of a blob, where it is, and what it is worth.
 type Shard struct {
 	Slot       uint8            `json:"slot"`
-	Role       string           `json:"role"` // "data" or "parity"
+	Role       string           `json:"role"` // "data", "local parity" or "parity"
 	Drive      cairn.DriveID    `json:"drive"`
 	DrivePath  string           `json:"drive_path"`
 	DriveState cairn.DriveState `json:"drive_state"`

@@ -70,7 +70,7 @@ func rate(n int64, do func()) float64 {
 func encodeRate() (float64, error) {
 	const k, m, unit = 4, 2, 64 << 10
 	var codes erasure.Codes
-	code, err := codes.Get(k, m)
+	code, err := codes.Get(erasure.Scheme{K: k, M: m})
 	if err != nil {
 		return 0, err
 	}

@@ -145,7 +145,7 @@ func (s *Store) geometry(vol *cairn.Volume, length int64) (erasure.Geometry, *er
 	if err != nil {
 		return g, nil, fmt.Errorf("volume %s: %w: %w", vol.ID, err, cairn.ErrInvalid)
 	}
-	code, err := s.codes.Get(g.K, g.M)
+	code, err := s.codes.Get(erasure.Scheme(vol.Profile))
 	return g, code, err
 }
 

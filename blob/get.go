@@ -187,17 +187,19 @@ func damageOf(err error) (cairn.DamageKind, bool) {
 	return 0, false
 }
 
-// verdict says why the blob cannot be read. r.mu is held.
-func (r *blobReader) verdict() error {
+// verdict says why the wanted slots' bytes cannot be had. r.mu is held.
+func (r *blobReader) verdict(want uint64) error {
 	if err := r.ctx.Err(); err != nil {
 		return err
 	}
 	var lost, away int
+	var left uint64 // what may still be there
 	kind := cairn.ErrUnavailable
 	var cause error
 	for i := range r.slots {
 		err := r.slots[i].err
 		if err == nil {
+			left |= 1 << i
 			continue
 		}
 		if cause = errors.Join(cause, fmt.Errorf("slot %d: %w", i, errText(err))); cairn.Kind(err) == cairn.ErrOverloaded {
@@ -207,9 +209,10 @@ func (r *blobReader) verdict() error {
 			lost++
 		} else {
 			away++
+			left |= 1 << i
 		}
 	}
-	if len(r.slots)-lost < r.g.K {
+	if !r.code.Enough(left, want) {
 		kind = cairn.ErrLost
 	}
 	return fmt.Errorf("%d of %d shards missing or corrupt, %d unreachable, %d needed: %w (%v)",

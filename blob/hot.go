@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -135,18 +136,18 @@ func (h *hotRun) read(slot int, p []byte, off int64) error {
 	return nil
 }
 
-// decode copies the rest of a stripe of which some unit cannot be read: k others are read one after the other into
+// decode copies the rest of a stripe of which some unit cannot be read: others are read one after the other into
 // buffers that the next stripe uses again, so that they stay in the cache. What lies before the gap is written at once.
 func (h *hotRun) decode() error {
 	r := h.r
 	row := r.plan(h.pos, h.end)
-	from := row.sources()
-	if len(from) < r.g.K {
+	from, ok := row.sources()
+	if !ok {
 		return errLeave
 	}
 	units, marks := make([][]byte, r.g.Width()), make([]bool, r.g.Width())
 	rest := row.out
-	for _, slot := range from[:r.g.K] {
+	for _, slot := range from {
 		if !h.unit(slot, row.n) {
 			return errLeave
 		}
@@ -176,9 +177,10 @@ func (h *hotRun) decode() error {
 	return h.write(rest, units)
 }
 
-// sources lists the slots to decode from, best first: the good ones, then those that were slow a moment ago. With as many
-// drives lost as may be, there is no other choice, and the slowness of a busy machine says little about a drive.
-func (row *row) sources() []int {
+// sources lists the slots to decode from: good ones, then those that were slow a moment ago. With as many drives lost as
+// may be, there is no other choice, and the slowness of a busy machine says little about a drive. It reports false if all
+// together do not suffice. What is wanted comes first.
+func (row *row) sources() ([]int, bool) {
 	r := row.r
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -188,7 +190,9 @@ func (row *row) sources() []int {
 			avoid &^= 1 << i
 		}
 	}
-	return append(order(good, row.want), order(avoid, row.want)...)
+	all := append(order(good, row.want), order(avoid, row.want)...)
+	read, ok := r.code.Choose(0, all, row.want)
+	return slices.DeleteFunc(all, func(slot int) bool { return read>>slot&1 == 0 }), ok
 }
 
 // write writes pieces of a decoded stripe.

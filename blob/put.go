@@ -42,10 +42,10 @@ func (s *Store) choose(ctx context.Context, want cairn.Profile, avoid []cairn.Vo
 				stuck++
 			}
 		}
-		if ok := len(vol.Slots) - broken; ok-stuck >= quorum(vol.Profile) {
+		if ok := len(vol.Slots) - broken; ok-stuck >= vol.Profile.WriteQuorum() {
 			s.leaveStuck(&t)
 			return t, nil
-		} else if ok >= quorum(vol.Profile) {
+		} else if ok >= vol.Profile.WriteQuorum() {
 			spare = &t
 		}
 		avoid = append(avoid[:len(avoid):len(avoid)], vol.ID)

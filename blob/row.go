@@ -14,7 +14,7 @@ import (
 const aheadBytes = 8 << 20
 
 // row is a range of shard data, the same on all slots, of which some slots' bytes are wanted. They are read, or computed
-// from any k others. The slots' reads run on goroutines of their own; whatever changes the row happens under r.mu.
+// from others: of its group in a locally repairable code, else from any k. The slots' reads run on goroutines of their own; whatever changes the row happens under r.mu.
 type row struct {
 	r     *blobReader
 	lo, n int64
@@ -140,8 +140,8 @@ func (row *row) pump() {
 	if row.over {
 		return
 	}
-	k := row.r.g.K
-	if row.want&^row.have == 0 || bits.OnesCount64(row.have) >= k {
+	code := row.r.code
+	if code.Enough(row.have, row.want) {
 		row.settle(nil)
 		return
 	}
@@ -150,28 +150,16 @@ func (row *row) pump() {
 		row.launch(direct &^ row.flying)
 		return
 	}
-	// Some slot that is wanted cannot be had, or not soon: any k will do.
-	coming := bits.OnesCount64(row.have | row.flying&good)
-	for _, slot := range row.order(good &^ (row.flying | row.have)) {
-		if coming >= k {
-			break
-		}
-		row.launch(1 << slot)
-		coming++
-	}
-	if coming >= k {
+	// Some slot that is wanted cannot be had, or not soon: others will do, any k at the most.
+	read, ok := code.Choose(row.have|row.flying&good, row.order(good&^(row.flying|row.have)), row.want)
+	row.launch(read)
+	if ok {
 		return
 	}
-	coming = bits.OnesCount64(row.have | row.flying)
-	for _, slot := range row.order(avoid &^ (row.flying | row.have)) {
-		if coming >= k {
-			break
-		}
-		row.launch(1 << slot)
-		coming++
-	}
-	if coming < k && row.want&^(row.have|row.flying) != 0 {
-		row.settle(row.r.verdict())
+	read, ok = code.Choose(row.have|row.flying, row.order(avoid&^(row.flying|row.have)), row.want)
+	row.launch(read)
+	if !ok && row.want&^(row.have|row.flying) != 0 {
+		row.settle(row.r.verdict(row.want))
 	}
 }
 

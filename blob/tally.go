@@ -28,12 +28,8 @@ type slotTally struct {
 	err   error // why the slot is out; errLeftOut and errStraggler among them
 }
 
-// quorum is the least number of durable shards for an acknowledged write: one more than decoding needs, where there is
-// one more.
-func quorum(p cairn.Profile) int { return p.K + min(p.M, 1) }
-
 func newTally(p cairn.Profile) *tally {
-	return &tally{need: quorum(p), slots: make([]slotTally, p.Width()), wake: make(chan struct{}, 1)}
+	return &tally{need: p.WriteQuorum(), slots: make([]slotTally, p.Width()), wake: make(chan struct{}, 1)}
 }
 
 // step records that a slot has done one more step, or has failed. It reports whether the slot had been given up before.

@@ -124,7 +124,7 @@ func (h *header) encode(b []byte) {
 	le.PutUint32(b[96:], uint32(h.dataLen))
 	le.PutUint32(b[100:], uint32(h.dataOff))
 	le.PutUint32(b[104:], uint32(s.Owner.Part))
-	b[108], b[109] = byte(s.Profile.M), 0
+	b[108], b[109] = byte(s.Profile.M), byte(s.Profile.Local)
 	le.PutUint16(b[110:], uint16(len(s.Owner.Bucket)))
 	le.PutUint16(b[112:], uint16(len(s.Owner.Key)))
 	le.PutUint16(b[114:], uint16(len(s.Owner.Upload)))
@@ -173,7 +173,7 @@ func decodeHeader(b []byte) (*header, error) {
 	h.shard = cairn.ShardHeader{
 		ID:      cairn.ShardID{Volume: cairn.VolumeID(le.Uint64(b[56:])), Blob: cairn.BlobID(le.Uint64(b[64:])), Slot: b[6]},
 		Epoch:   cairn.Epoch(le.Uint64(b[72:])),
-		Profile: cairn.Profile{K: int(b[7]), M: int(b[108])},
+		Profile: cairn.Profile{K: int(b[7]), M: int(b[108]), Local: int(b[109])},
 		Unit:    int64(le.Uint64(b[80:])), BlobLen: int64(le.Uint64(b[88:])),
 		Owner: cairn.Owner{Part: int(int32(le.Uint32(b[104:]))), Offset: int64(le.Uint64(b[120:]))},
 	}

@@ -15,7 +15,7 @@ import (
 func sampleHeader() *header {
 	h := &header{kind: kindShard, tag: tag{1, 2, 3}, segment: 4, generation: 5, seq: 6, lsn: 7, acked: 3,
 		time: time.Unix(1, 2), dataLen: 150_000, crcs: []uint32{8, 9, 10},
-		shard: cairn.ShardHeader{ID: cairn.ShardID{Volume: 11, Blob: 12, Slot: 13}, Epoch: 14, Profile: cairn.Profile{K: 4, M: 2},
+		shard: cairn.ShardHeader{ID: cairn.ShardID{Volume: 11, Blob: 12, Slot: 13}, Epoch: 14, Profile: cairn.Profile{K: 12, M: 4, Local: 2},
 			Unit: 256 << 10, BlobLen: 600_000, Owner: cairn.Owner{Bucket: "b", Key: "k/é", Upload: "u", Part: 15, Offset: 16}}}
 	h.place(true)
 	return h

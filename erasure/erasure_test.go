@@ -16,7 +16,7 @@ var profiles = [][2]int{{1, 0}, {1, 2}, {2, 1}, {2, 2}, {3, 2}, {4, 2}, {8, 4}, 
 // shards cuts data by walking Locate and encodes stripe by stripe: the slow, obvious way.
 func shards(t testing.TB, g Geometry, data []byte) [][]byte {
 	t.Helper()
-	code, err := new(Codes).Get(g.K, g.M)
+	code, err := new(Codes).Get(Scheme{K: g.K, M: g.M})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +134,7 @@ func TestEveryErasurePattern(t *testing.T) {
 		t.Run(fmt.Sprintf("%d+%d", p[0], p[1]), func(t *testing.T) {
 			g := Geometry{K: p[0], M: p[1], Unit: 128, Length: int64(p[0])*128*2 + 77}
 			whole := shards(t, g, fill(g.Length, 7))
-			code, _ := new(Codes).Get(g.K, g.M)
+			code, _ := new(Codes).Get(Scheme{K: g.K, M: g.M})
 			for lost := range uint32(1) << g.Width() {
 				if bits.OnesCount32(lost) > g.M {
 					continue
@@ -161,7 +161,7 @@ func TestEveryErasurePattern(t *testing.T) {
 func TestReconstructSome(t *testing.T) {
 	g := Geometry{K: 4, M: 2, Unit: 128, Length: 500}
 	whole := shards(t, g, fill(g.Length, 3))
-	code, _ := new(Codes).Get(4, 2)
+	code, _ := new(Codes).Get(Scheme{K: 4, M: 2})
 
 	// Only what is wanted is made, in the memory that was offered.
 	units := slices.Clone(whole)
@@ -186,7 +186,7 @@ func TestReconstructSome(t *testing.T) {
 	if err := code.Encode(units[:5]); err == nil {
 		t.Error("encode of five units by 4+2: no error")
 	}
-	none, _ := new(Codes).Get(2, 0)
+	none, _ := new(Codes).Get(Scheme{K: 2})
 	if err := none.Reconstruct([][]byte{whole[0], nil}, []bool{false, true}); err == nil {
 		t.Error("a lost unit without parity: no error")
 	}
@@ -194,22 +194,22 @@ func TestReconstructSome(t *testing.T) {
 
 func TestCodesAreKeptAndBounded(t *testing.T) {
 	var c Codes
-	a, err := c.Get(4, 2)
+	a, err := c.Get(Scheme{K: 4, M: 2})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if b, _ := c.Get(4, 2); b != a {
+	if b, _ := c.Get(Scheme{K: 4, M: 2}); b != a {
 		t.Error("the second Get made another code")
 	}
 	for k := 1; k <= 50; k++ {
-		if _, err := c.Get(k, 1); err != nil {
+		if _, err := c.Get(Scheme{K: k, M: 1}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if len(c.made) > maxCodes {
 		t.Errorf("%d codes kept, want at most %d", len(c.made), maxCodes)
 	}
-	if _, err := c.Get(0, 2); err == nil {
+	if _, err := c.Get(Scheme{M: 2}); err == nil {
 		t.Error("0+2 accepted")
 	}
 }
@@ -217,7 +217,7 @@ func TestCodesAreKeptAndBounded(t *testing.T) {
 func BenchmarkEncode(b *testing.B) {
 	for _, p := range [][2]int{{4, 2}, {8, 4}, {12, 4}} {
 		b.Run(fmt.Sprintf("%d+%d", p[0], p[1]), func(b *testing.B) {
-			code, _ := new(Codes).Get(p[0], p[1])
+			code, _ := new(Codes).Get(Scheme{K: p[0], M: p[1]})
 			units := make([][]byte, p[0]+p[1])
 			for i := range units {
 				units[i] = fill(256<<10, uint64(i))

@@ -11,8 +11,8 @@ import (
 )
 
 // Pick returns an open volume for a new blob and a blob ID that was never used. Volumes of the profile asked for come
-// first, as long as all their slots can be written; with too few healthy drives for it, volumes of the widest profile with
-// the same parity that fits (made on the spot if there is none); then any narrower whole one; a volume with a sick slot
+// first, as long as all their slots can be written; with too few healthy drives for it, volumes of the widest profile
+// that is as safe and fits (made on the spot if there is none); then any narrower whole one; a volume with a sick slot
 // but a write quorum comes last. Among equals it goes round. ErrUnavailable when nothing of these is left.
 func (v *View) Pick(ctx context.Context, want cairn.Profile, avoid []cairn.VolumeID) (cairn.Volume, cairn.BlobID, error) {
 	vol, ok := v.choose(v.now.Load(), want, avoid)
@@ -61,13 +61,14 @@ func (v *View) pickSlow(ctx context.Context, want cairn.Profile, avoid []cairn.V
 	if vol, ok := v.choose(s, want, avoid); ok {
 		return vol, nil
 	}
-	for k := want.K; k >= 1; k-- {
-		if vol, ok := v.next(s.shelf(cairn.Profile{K: k, M: want.M}).whole, avoid); ok {
+	fits := narrowing(want)
+	for _, p := range fits {
+		if vol, ok := v.next(s.shelf(p).whole, avoid); ok {
 			return vol, nil
 		}
 	}
-	for k := want.K; k >= 1; k-- {
-		if vol, ok := v.next(s.shelf(cairn.Profile{K: k, M: want.M}).partial, avoid); ok {
+	for _, p := range fits {
+		if vol, ok := v.next(s.shelf(p).partial, avoid); ok {
 			return vol, nil
 		}
 	}

@@ -7,14 +7,27 @@ import (
 	"cairn"
 )
 
-// Width returns the widest profile with want's parity that fits on domains healthy failure domains: 4+2 becomes 3+2 on
-// five, 2+2 on four, 1+2 on three. It reports false below 1+m: no volume of that protection can be made.
+// Width returns the widest profile that survives as many losses as want and fits on domains healthy failure domains: 4+2
+// becomes 3+2 on five, 2+2 on four, 1+2 on three, and 12+2+2 becomes 12+3 on fifteen. It reports false where no volume of
+// that protection can be made.
 func Width(want cairn.Profile, domains int) (cairn.Profile, bool) {
-	k := min(want.K, domains-want.M)
-	if k < 1 {
-		return cairn.Profile{}, false
+	for _, p := range narrowing(want) {
+		if p.Width() <= domains {
+			return p, true
+		}
 	}
-	return cairn.Profile{K: k, M: want.M}, true
+	return cairn.Profile{}, false
+}
+
+// narrowing lists a profile and the narrower ones that survive as many losses, the widest first.
+func narrowing(want cairn.Profile) []cairn.Profile {
+	all := []cairn.Profile{want}
+	for k := want.K; k >= 1; k-- {
+		if p := (cairn.Profile{K: k, M: want.Tolerance()}); p != want {
+			all = append(all, p)
+		}
+	}
+	return all
 }
 
 // Place chooses n of the drives for the slots of a new volume; see Placer.

@@ -62,7 +62,7 @@ func newSnapshot(volumes *table, drives map[cairn.DriveID]cairn.Drive, nodes []c
 		switch n := s.writableSlots(v); {
 		case n == v.Profile.Width():
 			sh.whole = append(sh.whole, v)
-		case n >= WriteQuorum(v.Profile):
+		case n >= v.Profile.WriteQuorum():
 			sh.partial = append(sh.partial, v)
 		}
 	}
@@ -74,10 +74,6 @@ func newSnapshot(volumes *table, drives map[cairn.DriveID]cairn.Drive, nodes []c
 	}
 	return s
 }
-
-// WriteQuorum is the least number of durable shards that acknowledges a write: one more than decoding needs, where the
-// profile has that many.
-func WriteQuorum(p cairn.Profile) int { return min(p.K+1, p.Width()) }
 
 func (s *snapshot) writableSlots(v cairn.Volume) (n int) {
 	for _, id := range v.Slots {

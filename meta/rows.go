@@ -9,6 +9,9 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
+// bucketLocal is the field of a bucket's row that holds its profile's local parities.
+const bucketLocal protowire.Number = 22
+
 func encodeBucket(b *cairn.Bucket) []byte {
 	row := putBytes(nil, 1, b.Name)
 	row = putUint(row, 2, b.ID)
@@ -16,6 +19,7 @@ func encodeBucket(b *cairn.Bucket) []byte {
 	row = putBytes(row, 4, b.Owner)
 	row = putUint(row, 5, uint64(b.Profile.K))
 	row = putUint(row, 6, uint64(b.Profile.M))
+	row = putUint(row, bucketLocal, uint64(b.Profile.Local))
 	row = putUint(row, 7, uint64(b.Version))
 	row = putMap(row, 8, b.Configs)
 	row = putBytes(row, bucketLock, encodeBucketLock(b.Lock))
@@ -37,6 +41,8 @@ func decodeBucket(row []byte) (b cairn.Bucket, err error) {
 			b.Profile.K = int(f.num)
 		case 6:
 			b.Profile.M = int(f.num)
+		case bucketLocal:
+			b.Profile.Local = int(f.num)
 		case 7:
 			b.Version = cairn.Versioning(f.num)
 		case 8:
@@ -172,12 +178,16 @@ func decodeGarbage(ref cairn.BlobRef, row []byte) (g Garbage, err error) {
 	return g, err
 }
 
+// volumeLocal is the field of a locally repairable profile's local parities; other volumes have none.
+const volumeLocal protowire.Number = 7
+
 func encodeVolume(v *cairn.Volume) []byte {
 	row := putUint(nil, 1, uint64(v.Profile.K))
 	row = putUint(row, 2, uint64(v.Profile.M))
 	row = putInt(row, 3, v.Unit)
 	row = putUint(row, 4, uint64(v.Epoch))
 	row = putUint(row, 5, uint64(v.State))
+	row = putUint(row, volumeLocal, uint64(v.Profile.Local))
 	for _, d := range v.Slots {
 		row = putMessage(row, 6, d[:])
 	}
@@ -192,6 +202,8 @@ func decodeVolume(id cairn.VolumeID, row []byte) (v cairn.Volume, err error) {
 			v.Profile.K = int(f.num)
 		case 2:
 			v.Profile.M = int(f.num)
+		case volumeLocal:
+			v.Profile.Local = int(f.num)
 		case 3:
 			v.Unit = f.int()
 		case 4:

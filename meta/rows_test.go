@@ -149,3 +149,21 @@ func TestJobRowRoundTrip(t *testing.T) {
 		t.Errorf("got %+v, %v, want %+v", got, err, want)
 	}
 }
+
+// Rows of plain profiles are what they were before there were local ones, byte for byte.
+func TestVolumeAndBucketRowsKeepProfiles(t *testing.T) {
+	old := putInt(putUint(putUint(nil, 1, 4), 2, 2), 3, 1<<18)
+	old = putUint(old, 4, 9)
+	if v, err := decodeVolume(7, old); err != nil || v.Profile != (cairn.Profile{K: 4, M: 2}) || !bytes.Equal(encodeVolume(&v), old) {
+		t.Errorf("an old row: %+v, %v", v, err)
+	}
+	for _, p := range []cairn.Profile{{K: 4, M: 2}, {K: 12, M: 4, Local: 2}} {
+		want := cairn.Volume{ID: 7, Profile: p, Unit: 1 << 18, Epoch: 9, State: cairn.VolumeSealed, Slots: []cairn.DriveID{cairn.NewID()}}
+		if got, err := decodeVolume(7, encodeVolume(&want)); err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("got %+v, %v, want %+v", got, err, want)
+		}
+		if b, err := decodeBucket(encodeBucket(&cairn.Bucket{Name: "b", Profile: p})); err != nil || b.Profile != p {
+			t.Errorf("bucket's profile %+v, %v, want %+v", b.Profile, err, p)
+		}
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"cairn"
+	"cairn/erasure"
 )
 
 // action is what a job does.
@@ -102,11 +103,11 @@ func (p plan) urgent() []job {
 
 // nextLoss is the expected time until one of the slots that are still good is lost. Drives fail independently here, so the
 // rates add up.
-func (w world) nextLoss(v cairn.Volume, bad []bool) float64 {
+func (w world) nextLoss(v cairn.Volume, bad slotSet) float64 {
 	rate := 0.0
 	for i, id := range v.Slots {
 		switch {
-		case bad[i]:
+		case bad.has(uint8(i)):
 		case w.hazard == nil:
 			rate++
 		default:
@@ -134,43 +135,40 @@ func (w world) planVolume(p *plan, v cairn.Volume, rows []cairn.Damage) {
 	}
 	slotRows, shardRows := rows[:n], rows[n:]
 	bad := badSlots(v, slotRows, w.drives)
-	spare := v.Profile.M - count(bad)
+	spare := erasure.Scheme(v.Profile).Spare(uint64(bad))
 	w.planSlots(p, v, slotRows, spare, w.nextLoss(v, bad))
 	for len(shardRows) > 0 {
 		n := 1
 		for n < len(shardRows) && shardRows[n].Shard.Blob == shardRows[0].Shard.Blob {
 			n++
 		}
-		w.planBlob(p, v, shardRows[:n], bad, spare)
+		w.planBlob(p, v, shardRows[:n], bad)
 		shardRows = shardRows[n:]
 	}
 }
 
 // badSlots tells which slots cannot be counted on: their drive is gone or cannot be read, or they are being filled.
-func badSlots(v cairn.Volume, slotRows []cairn.Damage, drives map[cairn.DriveID]cairn.Drive) []bool {
-	bad := make([]bool, len(v.Slots))
+func badSlots(v cairn.Volume, slotRows []cairn.Damage, drives map[cairn.DriveID]cairn.Drive) (bad slotSet) {
 	for i, id := range v.Slots {
-		d, ok := drives[id]
-		bad[i] = !ok || d.Retired || !d.State.Readable()
+		if d, ok := drives[id]; !ok || d.Retired || !d.State.Readable() {
+			bad.add(uint8(i))
+		}
 	}
 	for _, r := range slotRows {
 		// On a drive that can be read but not written the row asks for a move; what is there is good until then.
 		// One that is healthy and is to move is good wherever it is.
 		if d := drives[v.Slots[r.Shard.Slot]]; d.State.Writable() && r.Kind != cairn.DamageMove {
-			bad[r.Shard.Slot] = true
+			bad.add(r.Shard.Slot)
 		}
 	}
 	return bad
 }
 
-func count(bad []bool) (n int) {
-	for _, b := range bad {
-		if b {
-			n++
-		}
-	}
-	return n
-}
+// slotSet is a set of slots of one volume, as bits.
+type slotSet uint64
+
+func (s slotSet) has(slot uint8) bool { return s>>slot&1 == 1 }
+func (s *slotSet) add(slot uint8)     { *s |= 1 << slot }
 
 func (w world) planSlots(p *plan, v cairn.Volume, rows []cairn.Damage, spare int, next float64) {
 	base := job{volume: v, spare: spare, next: next}
@@ -259,15 +257,12 @@ func (j job) with(do action, to cairn.DriveID, rows ...cairn.Damage) job {
 }
 
 // planBlob plans the damaged shards of one blob. Slots that are rebuilt as a whole, or cannot be written, wait.
-func (w world) planBlob(p *plan, v cairn.Volume, rows []cairn.Damage, bad []bool, spare int) {
+func (w world) planBlob(p *plan, v cairn.Volume, rows []cairn.Damage, bad slotSet) {
 	var now []cairn.Damage
-	gone := slices.Clone(bad)
+	gone := bad
 	for _, r := range rows {
-		gone[r.Shard.Slot] = true
+		gone.add(r.Shard.Slot)
 		d := w.drives[v.Slots[r.Shard.Slot]]
-		if !bad[r.Shard.Slot] {
-			spare--
-		}
 		switch {
 		case w.blocked(r):
 			p.waiting["failed lately, will be tried again"]++
@@ -275,14 +270,14 @@ func (w world) planBlob(p *plan, v cairn.Volume, rows []cairn.Damage, bad []bool
 			p.waiting["drive is gone: the whole slot is to be rebuilt"]++
 		case !d.State.Writable() || d.ID.IsZero():
 			p.waiting[fmt.Sprintf("drive %s is %s", d.Path, d.State)]++
-		case bad[r.Shard.Slot]:
+		case bad.has(r.Shard.Slot):
 			p.waiting["its slot is being rebuilt"]++
 		default:
 			now = append(now, r)
 		}
 	}
 	if len(now) > 0 {
-		base := job{volume: v, spare: spare, next: w.nextLoss(v, gone)}
+		base := job{volume: v, spare: erasure.Scheme(v.Profile).Spare(uint64(gone)), next: w.nextLoss(v, gone)}
 		p.jobs = append(p.jobs, base.with(mend, cairn.DriveID{}, now...))
 	}
 }

@@ -171,3 +171,38 @@ func TestAddSpare(t *testing.T) {
 		}
 	}
 }
+
+// What a blob of a locally repairable volume may still lose depends on which shards it has lost.
+func TestSpareOfALocalCode(t *testing.T) {
+	for _, tt := range []struct {
+		slots []uint8
+		want  string
+	}{
+		{[]uint8{2}, "fill spare=2 slots=[2]"},
+		{[]uint8{14}, "fill spare=2 slots=[14]"},
+		{[]uint8{2, 7}, "fill spare=2 slots=[2 7]"}, // one in each group
+		{[]uint8{2, 3}, "fill spare=1 slots=[2 3]"}, // two in one
+		{[]uint8{0, 1, 6, 7}, "fill spare=0 slots=[0 1 6 7]"},
+		{[]uint8{0, 1, 2, 3}, "fill spare=-1 slots=[0 1 2 3]"},
+	} {
+		v := cairn.Volume{ID: 1, Profile: cairn.Profile{K: 12, M: 4, Local: 2}, Unit: 64 << 10, Epoch: 3}
+		w := testWorld(0, nil)
+		for n := range v.Profile.Width() {
+			d := cairn.Drive{ID: driveID(byte(n + 1))}
+			w.drives[d.ID] = d
+			v.Slots = append(v.Slots, d.ID)
+		}
+		w.volumes[1] = v
+		for _, slot := range tt.slots {
+			w.rows = append(w.rows, slotRow(slot, 0))
+		}
+		if p := makePlan(w); len(p.jobs) != 1 || p.jobs[0].String() != tt.want {
+			t.Errorf("lost %v: %v, want %s", tt.slots, p.jobs, tt.want)
+		}
+		by := map[int]int64{}
+		addSpare(by, v, 10, w.rows, w.drives)
+		if spare := makePlan(w).jobs[0].spare; by[spare] != 10 {
+			t.Errorf("lost %v: blobs by spare %v, want all at %d", tt.slots, by, spare)
+		}
+	}
+}

@@ -4,12 +4,13 @@ import (
 	"context"
 
 	"cairn"
+	"cairn/erasure"
 )
 
 // BlobsBySpare counts the blobs of all volumes by how many more shards each may lose (below 0: it is lost as things
 // stand). It costs one small read a volume and a scan of the damage, not of the blobs: a volume whose slots are sound has
-// M to spare, a slot that is gone, cannot be read or is being filled takes one off for every blob in the volume, a damaged
-// shard takes one off for its blob.
+// all that its profile gives, a slot that is gone, cannot be read or is being filled counts as lost for every blob in the
+// volume, a damaged shard for its blob.
 func (r *Repairer) BlobsBySpare(ctx context.Context) (map[int]int64, error) {
 	rows, err := r.cfg.Meta.Damage(ctx, rowsLoaded)
 	if err != nil {
@@ -56,22 +57,22 @@ func addSpare(bySpare map[int]int64, v cairn.Volume, blobs int64, rows []cairn.D
 			slotRows = append(slotRows, row)
 		}
 	}
+	code := erasure.Scheme(v.Profile)
 	bad := badSlots(v, slotRows, drives)
-	spare := v.Profile.M - count(bad)
-	damaged := map[cairn.BlobID]int{}
+	damaged := map[cairn.BlobID]uint64{}
 	for _, row := range rows {
-		if row.Shard.Blob != 0 && int(row.Shard.Slot) < len(v.Slots) && !bad[row.Shard.Slot] {
-			damaged[row.Shard.Blob]++
+		if row.Shard.Blob != 0 && int(row.Shard.Slot) < len(v.Slots) && !bad.has(row.Shard.Slot) {
+			damaged[row.Shard.Blob] |= 1 << row.Shard.Slot
 		}
 	}
-	for _, n := range damaged {
+	for _, lost := range damaged {
 		if blobs == 0 {
 			break // rows of blobs that were released meanwhile
 		}
-		bySpare[spare-n]++
+		bySpare[code.Spare(uint64(bad)|lost)]++
 		blobs--
 	}
 	if blobs > 0 {
-		bySpare[spare] += blobs
+		bySpare[code.Spare(uint64(bad))] += blobs
 	}
 }

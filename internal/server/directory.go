@@ -80,7 +80,7 @@ func Settle(old *State, w Wish) (State, error) {
 	if err := s.Profile.Validate(); err != nil {
 		return State{}, err
 	}
-	if min := 1 + s.Profile.M; total < min {
+	if min := 1 + s.Profile.Tolerance(); total < min {
 		return State{}, &cairn.Error{Op: "server.settle",
 			Err: fmt.Errorf("profile %s needs at least %d drives, there are %d: %w", s.Profile, min, total, cairn.ErrInvalid)}
 	}

@@ -6,6 +6,7 @@ import (
 
 	"cairn"
 	"cairn/admin"
+	"cairn/erasure"
 	"cairn/meta"
 )
 
@@ -37,12 +38,15 @@ func (f *facts) blob(ctx context.Context, ref cairn.BlobRef, off int64, verify b
 		return admin.Blob{}, err
 	}
 	row := admin.Blob{Ref: ref, Offset: off, Profile: vol.Profile, Unit: vol.Unit, Epoch: vol.Epoch}
-	good := 0
+	var lost uint64
 	for i, p := range places {
 		s := admin.Shard{Slot: uint8(i), Role: "data", Drive: p.Drive, DrivePath: paths[p.Drive], DriveState: p.State,
 			Path: p.Info.Path, Offset: p.Info.Offset, Length: p.Info.Length}
-		if i >= vol.Profile.K {
+		switch {
+		case i >= vol.Profile.K+vol.Profile.Local:
 			s.Role = "parity"
+		case i >= vol.Profile.K:
+			s.Role = "local parity"
 		}
 		err := p.Err
 		if err == nil && verify {
@@ -51,12 +55,11 @@ func (f *facts) blob(ctx context.Context, ref cairn.BlobRef, off int64, verify b
 		s.State = shardState(err)
 		if err != nil {
 			s.Error = err.Error()
-		} else {
-			good++
+			lost |= 1 << i
 		}
 		row.Shards = append(row.Shards, s)
 	}
-	row.Spare = good - vol.Profile.K
+	row.Spare = erasure.Scheme(vol.Profile).Spare(lost)
 	return row, nil
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"cairn"
 	"cairn/admin"
+	"cairn/erasure"
 )
 
 const volumePage = 1000
@@ -68,8 +69,8 @@ func (f *facts) Status(ctx context.Context) (admin.Status, error) {
 func degraded(spares map[int]int64, volumes []cairn.Volume) (n int64) {
 	least := -1
 	for _, v := range volumes {
-		if least < 0 || v.Profile.M < least {
-			least = v.Profile.M
+		if n := v.Profile.Tolerance(); least < 0 || n < least {
+			least = n
 		}
 	}
 	for spare, count := range spares {
@@ -158,13 +159,13 @@ func (f *facts) countVolumes(st *admin.Status, volumes []cairn.Volume) {
 		} else {
 			c.Sealed++
 		}
-		readable := 0
-		for _, d := range v.Slots {
-			if f.parts.view.DriveState(d).Readable() {
-				readable++
+		var away uint64
+		for i, d := range v.Slots {
+			if !f.parts.view.DriveState(d).Readable() {
+				away |= 1 << i
 			}
 		}
-		c.BySpare[readable-v.Profile.K]++
+		c.BySpare[erasure.Scheme(v.Profile).Spare(away)]++
 		i := slices.IndexFunc(c.ByProfile, func(r admin.ProfileRow) bool { return r.Profile == v.Profile })
 		if i < 0 {
 			i = len(c.ByProfile)
