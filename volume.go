@@ -10,7 +10,7 @@ type Volume struct {
 	Unit    int64       `json:"unit_bytes"` // stripe unit in bytes, a multiple of 64 KiB
 	Epoch   Epoch       `json:"epoch"`
 	State   VolumeState `json:"state"`
-	Slots   []DriveID   `json:"slots"` // len = Profile.Width(); slots 0..K-1 hold data
+	Slots   []DriveID   `json:"slots"` // len = Profile.Width(); slots 0..K-1 hold data, then come local parities, then global ones
 }
 
 // VolumeState tells whether a volume takes new blobs.
@@ -191,4 +191,7 @@ type DriveStatus struct {
 	Corruptions int64         `json:"corruptions"`     // checksum mismatches seen
 	ReadLatency time.Duration `json:"read_latency_ns"` // moving average
 	SyncLatency time.Duration `json:"sync_latency_ns"` // moving average
+	// Background is the pace of background work on the drive, NodeBackground on all drives of its node together.
+	Background     Pace `json:"background"`
+	NodeBackground Pace `json:"node_background"`
 }

@@ -46,12 +46,14 @@ type Cluster interface {
 
 // Config is what New needs.
 type Config struct {
-	Cluster   Cluster
-	Topology  Topology
-	Jobs      Jobs // nil: there are no jobs
-	Metrics   *Metrics
-	AccessKey string // of the root identity
-	SecretKey string
+	Cluster  Cluster
+	Topology Topology
+	Jobs     Jobs // nil: there are no jobs
+	// Throttling bounds background work; nil where it cannot be bounded.
+	Throttling Throttling
+	Metrics    *Metrics
+	AccessKey  string // of the root identity
+	SecretKey  string
 	// Identities knows further administrators and is managed here; nil for none.
 	Identities Identities
 	// Buckets shows buckets and sets their quotas; nil where the process keeps none.

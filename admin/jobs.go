@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"strconv"
 
 	"cairn"
 )
@@ -20,13 +19,6 @@ type Jobs interface {
 	DrainDrive(ctx context.Context, drive string, dry bool) (Drain, error)
 	// UndrainDrive ends that, and lets the drive take new slots again.
 	UndrainDrive(ctx context.Context, drive string) (cairn.Drive, error)
-	// Throttle bounds the bytes per second that repair writes, from now on and after a restart. Errors: ErrInvalid.
-	Throttle(ctx context.Context, bytesPerSec int64) error
-}
-
-// Throttle is the bound of what repair writes.
-type Throttle struct {
-	BytesPerSecond int64 `json:"bytes_per_second"`
 }
 
 // Drain is what emptying a drive takes, and the job that does it.
@@ -59,15 +51,6 @@ func (s *Server) jobRoutes(api register) {
 				return j.WishJob(r.Context(), id, w.wish)
 			})
 	}
-	api(Route{Pattern: "POST /api/v1/repair/throttle", Action: "cairn:ThrottleRepair", CLI: "repair throttle 100MiB", What: "Bound what repair writes, from now on.",
-		Gives: Throttle{}, Query: []Parameter{{"bytes-per-second", "the bound"}}},
-		func(_ http.ResponseWriter, r *http.Request) (any, error) {
-			n, err := strconv.ParseInt(r.URL.Query().Get("bytes-per-second"), 10, 64)
-			if err != nil {
-				return nil, &cairn.Error{Op: "admin.throttle", Err: &FieldError{"bytes-per-second", "want a number of bytes per second"}}
-			}
-			return Throttle{BytesPerSecond: n}, j.Throttle(r.Context(), n)
-		})
 	// The drive is a parameter, since it may be named by its path.
 	drive := Parameter{"drive", "ID of a drive, the beginning of one, or its path"}
 	api(Route{Pattern: "POST /api/v1/drains", Action: "cairn:DrainDrive", CLI: "drive drain /d1", What: "Begin to empty a drive, or say what that would take.",

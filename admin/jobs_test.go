@@ -38,13 +38,6 @@ func (l *jobList) UndrainDrive(context.Context, string) (cairn.Drive, error) {
 	return cairn.Drive{}, nil
 }
 
-func (l *jobList) Throttle(_ context.Context, n int64) error {
-	if n == 0 {
-		return fmt.Errorf("pause instead: %w", cairn.ErrInvalid)
-	}
-	return nil
-}
-
 func TestJobRoutes(t *testing.T) {
 	c := &cluster{}
 	l := &jobList{job: cairn.Job{ID: 4, Kind: cairn.JobDrain, Subject: "d", Wish: cairn.WishPause,
@@ -71,9 +64,6 @@ func TestJobRoutes(t *testing.T) {
 		{"POST", "/api/v1/jobs/4/resume", "root:secret", 200, `"wish": "run"`},
 		{"POST", "/api/v1/jobs/4/cancel", "root:secret", 409, "pause it instead"},
 		{"POST", "/api/v1/drains?drive=%2Fmnt%2Fa&dry-run=1", "root:secret", 200, `"slots": 3`},
-		{"POST", "/api/v1/repair/throttle?bytes-per-second=0", "root:secret", 400, "pause instead"},
-		{"POST", "/api/v1/repair/throttle?bytes-per-second=1048576", "root:secret", 200, "1048576"},
-		{"POST", "/api/v1/repair/throttle", "", 401, ""},
 		{"DELETE", "/api/v1/drains?drive=x", "root:secret", 200, ""},
 	} {
 		w := ask(s, tt.method, tt.target, tt.as, loopback)

@@ -57,6 +57,7 @@ const (
 	partJournal    = "journal"
 	partWebhooks   = "webhooks"
 	partEncryption = "encryption"
+	partThrottling = "throttling"
 )
 
 // routes gathers the lines of the parts that the process has.
@@ -72,7 +73,7 @@ func (s *Server) routes(has func(part string) bool) (list []Route) {
 	for _, p := range []struct {
 		part string
 		add  func(register)
-	}{{partIdentities, s.identityRoutes}, {partBuckets, s.bucketRoutes}, {partJobs, s.jobRoutes}, {partJournal, s.auditRoutes}, {partWebhooks, s.webhookRoutes},
+	}{{partIdentities, s.identityRoutes}, {partBuckets, s.bucketRoutes}, {partJobs, s.jobRoutes}, {partThrottling, s.throttleRoutes}, {partJournal, s.auditRoutes}, {partWebhooks, s.webhookRoutes},
 		{partEncryption, s.encryptionRoutes}} {
 		if has(p.part) {
 			p.add(api)
@@ -94,6 +95,8 @@ func (s *Server) serves(part string) bool {
 		return s.cfg.Encryption != nil
 	case partWebhooks:
 		return s.cfg.Webhooks != nil
+	case partThrottling:
+		return s.cfg.Throttling != nil
 	}
 	return s.cfg.Journal != nil
 }

@@ -97,6 +97,9 @@ func (c *Client) call(ctx context.Context, method string, drive cairn.DriveID, p
 	}
 	if cairn.IsBackground(ctx) {
 		req.Header.Set(backgroundHeader, "1")
+		if cairn.IsUrgent(ctx) {
+			req.Header.Set(backgroundHeader, urgentValue)
+		}
 	}
 	r, err := client.Do(req)
 	if err != nil {

@@ -321,14 +321,19 @@ func (s *store) append(ctx context.Context, h *cairn.ShardHeader, data []byte, d
 		w.Commit(done)
 		return
 	}
-	o := &op{kind: opAppend, data: data, done: done, bytes: int64(len(data)) + pageSize}
+	o := &op{kind: opAppend, data: data, bytes: int64(len(data)) + pageSize}
 	o.h.shard = *h
-	if err := s.admissible(h, int64(len(data))); err != nil {
+	err := s.admissible(h, int64(len(data)))
+	if err == nil {
+		err = s.limits.pace.take(ctx, int64(len(data)))
+	}
+	if err != nil {
 		done(err)
 		return
 	}
+	o.done = s.limits.clientsOf(ctx).measured(tookAppend, int64(len(data)), done)
 	if err := s.queue.push(o); err != nil {
-		done(err)
+		o.done(err)
 	}
 }
 

@@ -219,6 +219,9 @@ func (c *compaction) readGood(ctx context.Context, l *located, h *header, off, n
 	if err := c.limit.WaitN(ctx, int(n)); err != nil {
 		return nil, err
 	}
+	if err := c.limits.pace.take(cairn.Background(ctx), 2*n); err != nil { // read here, and written elsewhere
+		return nil, err
+	}
 	data := make([]byte, n)
 	if err := c.readDirect(ctx, l.segment, data, l.dataAt()+off); err != nil {
 		return nil, err

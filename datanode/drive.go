@@ -107,7 +107,7 @@ func (d *drive) status() cairn.DriveStatus {
 		Replaced:   append([]cairn.DriveID(nil), d.replaced...),
 		ReadErrors: d.stats.readErrors.Load(), WriteErrors: d.stats.writeErrors.Load(),
 		Corruptions: d.stats.corruptions.Load(), ReadLatency: time.Duration(d.stats.readLatency.ns.Load()),
-		SyncLatency: time.Duration(d.stats.syncLatency.ns.Load())}
+		SyncLatency: time.Duration(d.stats.syncLatency.ns.Load()), Background: d.limits.pace.now()}
 	s, usage := d.store, d.usage
 	d.mu.RUnlock()
 	if s != nil {

@@ -18,6 +18,9 @@ type limits struct {
 	started    []atomic.Int64 // Unix ns at which the operation of a number began, 0 for none
 	firstRead  int
 	firstBG    int
+
+	pace    *throttle // of background work
+	clients clients
 }
 
 // The numbers of writes: the committer is 0, piece writers follow, then the janitor and the monitor's probe.
@@ -25,7 +28,7 @@ func newLimits(cfg Config) *limits {
 	writers := 1 + cfg.StreamWriters + 2
 	l := &limits{reads: make(chan int, cfg.Reads), background: make(chan int, cfg.Background),
 		maxWaiting: int64(cfg.ReadQueue), started: make([]atomic.Int64, writers+cfg.Reads+cfg.Background),
-		firstRead: writers, firstBG: writers + cfg.Reads}
+		firstRead: writers, firstBG: writers + cfg.Reads, pace: newThrottle(cairn.DefaultThrottle().Drive, nil)}
 	for i := range cfg.Reads {
 		l.reads <- l.firstRead + i
 	}
@@ -84,6 +87,14 @@ func (l *limits) acquire(ctx context.Context) (watch, error) {
 	}
 	l.started[number].Store(time.Now().UnixNano())
 	return watch{l: l, number: number, back: from}, nil
+}
+
+// clientsOf is what measures an operation; nil for background work, which is not measured.
+func (l *limits) clientsOf(ctx context.Context) *clients {
+	if cairn.IsBackground(ctx) {
+		return nil
+	}
+	return &l.clients
 }
 
 // longest tells for how long the oldest operation has been under way.

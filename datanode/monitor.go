@@ -20,13 +20,14 @@ const (
 )
 
 // Run watches the drives until ctx ends: it opens those that appear, closes those that vanish or fail, and marks those
-// that are full, read-only or hung.
+// that are full, read-only or hung. It also keeps the pace of background work.
 func (n *Node) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, d := range n.drives {
 		g.Go(func() error { return d.monitor(ctx) })
 	}
 	g.Go(func() error { return n.watchdog(ctx) })
+	g.Go(func() error { return n.keepPace(ctx) })
 	if err := g.Wait(); err != nil && ctx.Err() == nil {
 		return err
 	}

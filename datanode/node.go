@@ -7,14 +7,17 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"cairn"
 )
 
 // Node is the set of drives of one process. It is a blob.Shards for them. Safe for concurrent use.
 type Node struct {
-	cfg    Config
-	drives []*drive
+	cfg      Config
+	drives   []*drive
+	throttle atomic.Pointer[cairn.Throttle]
+	pace     *throttle // of all drives' background work together
 }
 
 // Open opens every drive that can be opened; the state of the others tells why not. Run keeps watching them. It fails
@@ -24,10 +27,13 @@ func Open(cfg Config) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{cfg: cfg}
+	limits := cairn.DefaultThrottle()
+	n := &Node{cfg: cfg, pace: newThrottle(limits.Node, nil)}
+	n.throttle.Store(&limits)
 	var wg sync.WaitGroup
 	for _, c := range cfg.Drives {
 		d := newDrive(cfg, c)
+		d.limits.pace.node = n.pace
 		n.drives = append(n.drives, d)
 		wg.Go(d.open)
 	}
@@ -49,9 +55,10 @@ func (n *Node) Close() error {
 
 // Statuses measures all drives, in the order of Config.Drives.
 func (n *Node) Statuses() []cairn.DriveStatus {
-	all := make([]cairn.DriveStatus, len(n.drives))
+	all, pace := make([]cairn.DriveStatus, len(n.drives)), n.pace.now()
 	for i, d := range n.drives {
 		all[i] = d.status()
+		all[i].NodeBackground = pace
 	}
 	return all
 }

@@ -52,6 +52,9 @@ func (s *store) readAt(ctx context.Context, k key, p []byte, off int64) error {
 	if off < 0 || off+int64(len(p)) > int64(l.length) {
 		return fmt.Errorf("%d bytes at %d leave a shard of %d: %w", len(p), off, l.length, cairn.ErrInvalid)
 	}
+	if err := s.limits.pace.take(ctx, int64(len(p))); err != nil {
+		return err
+	}
 	crcs, err := s.table(ctx, &l)
 	if err != nil {
 		return err
@@ -172,10 +175,14 @@ func (s *store) checkHeader(l *located, b []byte) (*header, error) {
 // readFile fills p from the page cache if it can, else from the disk.
 func (s *store) readFile(ctx context.Context, g *segment, p []byte, at int64) error {
 	if quick, ok := g.file.(vfs.NoWaitReader); ok {
+		clients := s.limits.clientsOf(ctx)
+		began := clients.begin()
 		n, err := quick.ReadAtNoWait(p, at)
 		if err == nil {
+			clients.end(tookWarm, int64(n), began)
 			return nil
 		}
+		clients.gaveUp()
 		if !errors.Is(err, vfs.ErrWouldBlock) {
 			return s.readFailed(err)
 		}
@@ -205,8 +212,17 @@ func (s *store) readDirect(ctx context.Context, g *segment, p []byte, at int64) 
 
 // coldRead reads through a buffer of its own, on a goroutine of its own, so that a caller who gives up, or a disk that
 // hangs, leaves nobody writing to p.
-func (s *store) coldRead(ctx context.Context, g *segment, f vfs.File, p []byte, at int64) error {
+func (s *store) coldRead(ctx context.Context, g *segment, f vfs.File, p []byte, at int64) (err error) {
 	cairn.Waited(ctx)
+	clients := s.limits.clientsOf(ctx)
+	began := clients.begin()
+	defer func() {
+		if err != nil {
+			clients.gaveUp()
+			return
+		}
+		clients.end(tookCold, int64(len(p)), began)
+	}()
 	w, err := s.limits.acquire(ctx)
 	if err != nil {
 		return err
@@ -280,6 +296,9 @@ func (s *store) verify(ctx context.Context, k key) error {
 	buf := make([]byte, min(int64(l.length), maxColdRead-blockSize))
 	for off := int64(0); off < int64(l.length); off += int64(len(buf)) {
 		buf = buf[:min(int64(len(buf)), int64(l.length)-off)]
+		if err := s.limits.pace.take(ctx, int64(len(buf))); err != nil {
+			return err
+		}
 		if err := s.readDirect(ctx, l.segment, buf, l.dataAt()+off); err != nil {
 			return err
 		}

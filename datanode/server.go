@@ -33,6 +33,7 @@ const (
 	shardHeader      = "Cairn-Shard"  // base64 of the JSON of cairn.ShardHeader
 	lengthHeader     = "Cairn-Length" // bytes of shard data that the body will hold
 	backgroundHeader = "Cairn-Background"
+	urgentValue      = "urgent"
 
 	pieceBytes   = 1 << 20 // of a streamed shard between server and store
 	maxListBytes = 1 << 20 // body of a DELETE
@@ -78,7 +79,11 @@ func (s *Server) handle(route string, serve func(http.ResponseWriter, *request) 
 	s.mux.HandleFunc(route, func(w http.ResponseWriter, r *http.Request) {
 		drive, err := cairn.ParseID(r.PathValue("drive"))
 		req := &request{Request: r, ctx: r.Context(), drive: drive}
-		if r.Header.Get(backgroundHeader) != "" {
+		switch r.Header.Get(backgroundHeader) {
+		case "":
+		case urgentValue:
+			req.ctx = cairn.Urgent(req.ctx)
+		default:
 			req.ctx = cairn.Background(req.ctx)
 		}
 		if err == nil {

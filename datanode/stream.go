@@ -18,6 +18,8 @@ type stream struct {
 	at      int64 // where the record begins in the segment
 	handed  int64 // bytes of data taken from the writer so far; used by the writer alone
 	copied  bool  // compaction's
+	// waits is the context that the pieces of background work wait for their turn under; nil for a client's.
+	waits context.Context
 
 	mu       sync.Mutex
 	underway int         // pieces that are not on the disk yet
@@ -40,7 +42,15 @@ func (s *store) create(ctx context.Context, h *cairn.ShardHeader, size int64) (*
 	if err := s.admissible(h, size); err != nil {
 		return nil, err
 	}
-	return s.newStream(ctx, header{kind: kindShard, shard: *h, dataLen: size}, false)
+	w, err := s.newStream(ctx, header{kind: kindShard, shard: *h, dataLen: size}, false)
+	switch {
+	case err != nil:
+	case cairn.IsUrgent(ctx): // the caller's context may end before its pieces come
+		w.waits = cairn.Urgent(s.bg)
+	case cairn.IsBackground(ctx):
+		w.waits = cairn.Background(s.bg)
+	}
+	return w, err
 }
 
 func (s *store) newStream(ctx context.Context, h header, copied bool) (*stream, error) {
@@ -64,9 +74,15 @@ func (s *store) newStream(ctx context.Context, h header, copied bool) (*stream, 
 	return &stream{store: s, h: h, segment: g, at: at, copied: copied}, nil
 }
 
-// Write hands a piece to the drive's writers; see cairn.ShardWriter.
+// Write hands a piece to the drive's writers; see cairn.ShardWriter. Pieces of background work wait here for their turn.
 func (w *stream) Write(p []byte, done func(error)) {
 	n := int64(len(p))
+	switch {
+	case w.waits != nil:
+		_ = w.store.limits.pace.take(w.waits, n) // it fails when the store closes, and so does the piece
+	case !w.copied:
+		done = w.store.limits.clients.measured(tookPiece, n, done)
+	}
 	piece := &piece{stream: w, data: p, off: w.handed, done: done}
 	var err error
 	switch {

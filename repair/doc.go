@@ -17,6 +17,6 @@
 // Invariants: nothing is deleted here but a shard that this package itself wrote for a blob that was released meanwhile;
 // a slot leaves a drive that may hold data only when the copy is durable and verified (I7); a slot leaves a retired drive
 // only while enough other shards are left to fill it; while a blob waits that has fewer spare shards, nothing that has more
-// is worked on, and of those the nearest to the next loss goes first, then the oldest finding; what cannot be repaired now
-// is set aside, tried again alone with growing pauses, and never holds up the rest; bytes, memory and concurrency are bounded by Config.
+// is worked on, and of those the nearest to the next loss goes first, then the oldest finding; bytes are throttled by the data nodes, where they give way to clients, but not those of blobs without a spare (cairn.Urgent); what cannot be repaired now
+// is set aside, tried again alone with growing pauses, and never holds up the rest; memory and concurrency are bounded by Config.
 package repair

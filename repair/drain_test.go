@@ -128,20 +128,3 @@ func TestDrainCanceledAndDriveDies(t *testing.T) {
 		c.checkData()
 	})
 }
-
-func TestThrottleIsRefusedBeyondItsLimits(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := newCluster(t, 6)
-		defer c.disk.Wait()
-		for _, bad := range []float64{0, -1, 1 << 10, 1 << 50} {
-			if err := c.rep.Throttle(bad); !errors.Is(err, cairn.ErrInvalid) {
-				t.Errorf("%v: %v", bad, err)
-			}
-		}
-		must(t, c.rep.Throttle(2<<20))
-		if c.rep.Rate() != 2<<20 {
-			t.Errorf("rate %v", c.rep.Rate())
-		}
-		must(t, c.blobs.Close())
-	})
-}

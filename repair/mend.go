@@ -33,7 +33,6 @@ func (r *Repairer) mendAll(ctx context.Context, jobs []job, until time.Time) (be
 		})
 	}
 	running.Wait()
-	r.progress.finishedBlobs(int64(begun))
 	for outcome, ids := range whole {
 		if err := r.cfg.Meta.ResolveDamage(ctx, outcome, ids); err != nil && ctx.Err() == nil {
 			r.progress.failed(err) // the rows stay; the next round finds the shards whole
@@ -55,6 +54,7 @@ func (r *Repairer) mend(ctx context.Context, j *job) (cairn.Outcome, error) {
 		return "", err
 	}
 	if len(rows) == 0 || rows[0].Ref.Blob != id {
+		r.progress.finished(0)
 		return cairn.OutcomeReleased, nil
 	}
 	targets := make([]target, len(j.rows))
@@ -62,6 +62,7 @@ func (r *Repairer) mend(ctx context.Context, j *job) (cairn.Outcome, error) {
 		targets[i] = target{slot: row.Shard.Slot, drive: j.volume.Slots[row.Shard.Slot]}
 	}
 	n, err := r.rebuildTimed(ctx, j, rows[0], targets, checkBytes)
+	r.progress.finished(nominal(j.volume.Profile, rows[0].Ref.Length, len(targets)) - n)
 	if err != nil {
 		return "", err
 	}

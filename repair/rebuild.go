@@ -94,9 +94,6 @@ func (r *Repairer) copy(ctx context.Context, v cairn.Volume, row cairn.BlobRow, 
 	piece := make([]byte, min(size, pieceBytes))
 	for off := int64(0); off < size; {
 		p := piece[:min(size-off, pieceBytes)]
-		if err := r.throttle(ctx, len(p)); err != nil {
-			return err
-		}
 		if err := r.cfg.Shards.ReadAt(ctx, t.from, w.header.ID, p, off); err != nil {
 			return err
 		}
@@ -134,9 +131,6 @@ func (r *Repairer) write(ctx context.Context, v cairn.Volume, row cairn.BlobRow,
 		}
 	}()
 	err = r.cfg.Blobs.Reconstruct(ctx, row.Ref, v, missing, func(slot uint8, p []byte) error {
-		if err := r.throttle(ctx, len(p)); err != nil {
-			return err
-		}
 		if err := writers[slot].write(ctx, p); err != nil {
 			return err
 		}
@@ -150,18 +144,6 @@ func (r *Repairer) write(ctx context.Context, v cairn.Volume, row cairn.BlobRow,
 		if err := w.commit(ctx); err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-// throttle waits until n more bytes may be written.
-func (r *Repairer) throttle(ctx context.Context, n int) error {
-	for n > 0 {
-		step := min(n, r.limit.Burst())
-		if err := r.limit.WaitN(ctx, step); err != nil {
-			return errors.Join(cairn.ErrCanceled, err)
-		}
-		n -= step
 	}
 	return nil
 }

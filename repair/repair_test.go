@@ -478,41 +478,6 @@ func TestReportNeverBlocks(t *testing.T) {
 	})
 }
 
-// The rate that is allowed is kept to, and the progress record tells what is left.
-func TestRateAndProgress(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := newCluster(t, 6)
-		const limit = 1 << 20
-		var err error
-		c.rep, err = repair.New(repair.Config{Meta: c.meta, Shards: c.disk, Blobs: c.blobs, Drives: c.view, RateBytesPerSec: limit})
-		must(t, err)
-		defer c.run()()
-		for range 10 {
-			c.put(8 << 20)
-		}
-		c.settled()
-		c.disk.Wipe(c.node.ID(1))
-		c.node.Replace(1)
-		// Within one look at the drives (250 ms), not at the repairer's own next look: the finding must wake it.
-		c.until("repair runs", 500*time.Millisecond, func() bool { return c.rep.Status().State == "running" })
-		time.Sleep(8 * time.Second)
-		s := c.rep.Status()
-		left := time.Duration(float64(s.TotalBytes-s.DoneBytes) / limit * float64(time.Second))
-		if s.RateBytesPerSec < limit*0.8 || s.RateBytesPerSec > limit*1.3 || s.ETA < left*7/10 || s.ETA > left*14/10 {
-			t.Errorf("rate %.0f B/s of %d, ETA %v of %v: %+v", s.RateBytesPerSec, limit, s.ETA, left, s)
-		}
-		c.until("whole again", 5*time.Minute, c.whole)
-		s = c.rep.Status()
-		took := s.Finished.Sub(s.Started)
-		if want := time.Duration(float64(s.DoneBytes) / limit * float64(time.Second)); took < want*8/10 || took > want*13/10 {
-			t.Errorf("%d bytes took %v, want about %v", s.DoneBytes, took, want)
-		}
-		if s.State != "idle" || s.DoneBytes != s.TotalBytes || s.DoneBlobs != 10 || s.DoneBytes != 10*2<<20 {
-			t.Errorf("in the end: %+v", s)
-		}
-	})
-}
-
 // Findings on a drive that cannot be read any more say nothing about shards.
 func TestReportsFromADeadDriveAreDropped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

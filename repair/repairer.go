@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"golang.org/x/sync/semaphore"
-	"golang.org/x/time/rate"
 
 	"cairn"
 	"cairn/erasure"
@@ -26,10 +25,7 @@ type Config struct {
 	// Parallel is how many large blobs are rebuilt at once (small ones: smallPerLarge times as many); each holds two
 	// pieces of 1 MiB per lacking shard, and what Reconstruct needs. Default 4.
 	Parallel int
-	// RateBytesPerSec bounds the bytes that are written; default 1 GiB/s, which leaves the yielding to the data nodes'
-	// background queues.
-	RateBytesPerSec float64
-	// BlobTimeout bounds the rebuild of one blob; default 2 min.
+	// BlobTimeout bounds the rebuild of one blob; default 10 min, in which a throttle at its least floor lets one through.
 	BlobTimeout time.Duration
 	// IdleEvery is how often the queue is looked at though nobody called Wake; default 2 s.
 	IdleEvery time.Duration
@@ -63,8 +59,7 @@ func Hazard(d cairn.Drive) float64 {
 
 const (
 	defaultParallel    = 4
-	defaultRate        = 1 << 30
-	defaultBlobTimeout = 2 * time.Minute
+	defaultBlobTimeout = 10 * time.Minute
 	defaultIdleEvery   = 2 * time.Second
 	smallPerLarge      = 8
 	smallShard         = 256 << 10 // bytes; a shard up to this takes one share of the parallelism
@@ -76,7 +71,6 @@ const (
 	firstBackoff       = time.Second
 	maxBackoff         = 5 * time.Minute
 	readOnlyHazard     = 10
-	maxBurst           = 1 << 20 // bytes
 )
 
 func (c *Config) setDefaults() error {
@@ -85,9 +79,6 @@ func (c *Config) setDefaults() error {
 	}
 	if c.Parallel == 0 {
 		c.Parallel = defaultParallel
-	}
-	if c.RateBytesPerSec == 0 {
-		c.RateBytesPerSec = defaultRate
 	}
 	if c.BlobTimeout == 0 {
 		c.BlobTimeout = defaultBlobTimeout
@@ -104,7 +95,7 @@ func (c *Config) setDefaults() error {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	if c.Parallel < 0 || c.RateBytesPerSec < 0 || c.BlobTimeout < 0 || c.IdleEvery < 0 {
+	if c.Parallel < 0 || c.BlobTimeout < 0 || c.IdleEvery < 0 {
 		return &cairn.Error{Op: "repair.new", Err: fmt.Errorf("negative limit: %w", cairn.ErrInvalid)}
 	}
 	return nil
@@ -114,7 +105,6 @@ func (c *Config) setDefaults() error {
 // more do no harm but double work.
 type Repairer struct {
 	cfg      Config
-	limit    *rate.Limiter
 	room     *semaphore.Weighted // Parallel × smallPerLarge shares
 	reports  chan cairn.Damage
 	wake     chan struct{}
@@ -133,33 +123,12 @@ func New(cfg Config) (*Repairer, error) {
 	if err := cfg.setDefaults(); err != nil {
 		return nil, err
 	}
-	burst := int(min(max(cfg.RateBytesPerSec/4, 64<<10), maxBurst)) // the same at every rate that Throttle sets
-	r := &Repairer{cfg: cfg, limit: rate.NewLimiter(rate.Limit(cfg.RateBytesPerSec), burst),
-		room:    semaphore.NewWeighted(int64(cfg.Parallel) * smallPerLarge),
+	r := &Repairer{cfg: cfg, room:    semaphore.NewWeighted(int64(cfg.Parallel) * smallPerLarge),
 		reports: make(chan cairn.Damage, reportQueue), wake: make(chan struct{}, 1), progress: newProgress(),
 		notBefore: map[cairn.ShardID]time.Time{}, cursors: map[cairn.VolumeID]cursor{}}
 	r.paused.Store(cfg.Paused)
 	return r, nil
 }
-
-// The limits of Throttle in bytes per second. Below the least, a drive of 10 TB would take four months to rebuild.
-const (
-	MinRate = 1 << 20
-	MaxRate = 64 << 30
-)
-
-// Throttle bounds the bytes per second that are written from now on. Errors: ErrInvalid, with what to do instead.
-func (r *Repairer) Throttle(bytesPerSec float64) error {
-	if !(bytesPerSec >= MinRate && bytesPerSec <= MaxRate) {
-		return &cairn.Error{Op: "repair.throttle", Err: fmt.Errorf(
-			"%.0f bytes per second: want 1 MiB to 64 GiB; to stop repair altogether, pause its job: %w", bytesPerSec, cairn.ErrInvalid)}
-	}
-	r.limit.SetLimit(rate.Limit(bytesPerSec))
-	return nil
-}
-
-// Rate is the bound that is in force, in bytes per second.
-func (r *Repairer) Rate() float64 { return float64(r.limit.Limit()) }
 
 // Pause stops repair after what is under way (seconds), or lets it go on. Findings are recorded meanwhile.
 func (r *Repairer) Pause(paused bool) {
@@ -351,27 +320,28 @@ func (r *Repairer) backOff(rows []cairn.Damage) func(cairn.Damage) bool {
 
 // account counts what the plan's jobs have still to do.
 func (r *Repairer) account(w world, p plan) {
-	var blobs, bytes int64
+	var left, heal work
 	for _, j := range p.jobs {
+		var n work
+		all := w.stats[j.volume.ID]
 		switch j.do {
 		case mend: // its length is known once its turn has come
-			blobs++
-			all := w.stats[j.volume.ID]
-			bytes += all.bytes / max(all.blobs, 1) / int64(j.volume.Profile.K) * int64(len(j.rows))
+			n = work{1, nominal(j.volume.Profile, all.bytes/max(all.blobs, 1), len(j.rows))}
 		case fill, move:
 			c := r.cursor(&j)
-			all := w.stats[j.volume.ID]
-			blobs += max(all.blobs-c.blobs, 0)
-			bytes += max(all.bytes-c.bytes, 0) / int64(j.volume.Profile.K) * int64(len(j.rows))
+			n = work{max(all.blobs-c.blobs, 0), nominal(j.volume.Profile, max(all.bytes-c.bytes, 0), len(j.rows))}
+		}
+		left = left.add(n)
+		if j.spare != planned {
+			heal = heal.add(n)
 		}
 	}
-	moves := 0
-	for _, row := range w.rows {
-		if row.Kind == cairn.DamageMove {
-			moves++
-		}
-	}
-	r.progress.planned(time.Now(), len(w.rows), moves, p, blobs, bytes)
+	r.progress.planned(time.Now(), w.rows, p, left, heal)
+}
+
+// nominal is what so many shards of blobs are counted as: without the padding, which is not known before a blob's turn.
+func nominal(p cairn.Profile, blobBytes int64, shards int) int64 {
+	return blobBytes * int64(shards) / int64(p.K)
 }
 
 // work does the first of the jobs, or several of them if they are blobs to mend, and returns how many it took on.

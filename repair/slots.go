@@ -302,6 +302,7 @@ func (r *Repairer) rebuildPage(ctx context.Context, j *job, page []cairn.BlobRow
 		running.Go(func() {
 			defer r.room.Release(share)
 			n, err := r.rebuildTimed(ctx, j, row, targets, how)
+			r.progress.finished(nominal(j.volume.Profile, row.Ref.Length, len(targets)) - n)
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
@@ -312,7 +313,6 @@ func (r *Repairer) rebuildPage(ctx context.Context, j *job, page []cairn.BlobRow
 		})
 	}
 	running.Wait()
-	r.progress.finishedBlobs(int64(done))
 	if ctx.Err() != nil {
 		return 0, nil, ctx.Err()
 	}
@@ -332,6 +332,9 @@ func (r *Repairer) share(v cairn.Volume, row cairn.BlobRow) int64 {
 func (r *Repairer) rebuildTimed(ctx context.Context, j *job, row cairn.BlobRow, targets []target, how check) (n int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.BlobTimeout)
 	defer cancel()
+	if j.spare <= 0 {
+		ctx = cairn.Urgent(ctx)
+	}
 	step := Step{Volume: j.volume.ID, Blob: row.Ref.Blob, Slots: j.slots(), Spare: j.spare, Begun: true}
 	r.cfg.Trace(step)
 	defer func() {

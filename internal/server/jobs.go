@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
@@ -32,7 +31,6 @@ func (r repairRunner) Run(ctx context.Context, j cairn.Job, report func(cairn.Pr
 	tick := time.NewTicker(reportEvery)
 	defer tick.Stop()
 	for {
-		r.throttle(ctx)
 		report(r.p.repairer.Status().Progress)
 		select {
 		case <-ctx.Done():
@@ -40,27 +38,6 @@ func (r repairRunner) Run(ctx context.Context, j cairn.Job, report func(cairn.Pr
 		case <-tick.C:
 		}
 	}
-}
-
-const throttleRow = "repair.throttle" // bytes per second, in decimal
-
-// throttle takes over the rate that was committed last, wherever that was asked for.
-func (r repairRunner) throttle(ctx context.Context) {
-	b, err := r.p.meta.Config(ctx, throttleRow)
-	if err != nil {
-		return // none was ever set, or metadata does not answer now: the rate stays
-	}
-	if n, err := strconv.ParseInt(string(b), 10, 64); err == nil && float64(n) != r.p.repairer.Rate() {
-		_ = r.p.repairer.Throttle(float64(n)) // it was checked before it was committed
-	}
-}
-
-// Throttle commits the rate; the process that repairs takes it over within a second.
-func (f *facts) Throttle(ctx context.Context, bytesPerSec int64) error {
-	if err := f.parts.repairer.Throttle(float64(bytesPerSec)); err != nil {
-		return err
-	}
-	return f.parts.meta.PutConfig(ctx, throttleRow, []byte(strconv.FormatInt(bytesPerSec, 10)))
 }
 
 // Cancel has nothing to undo: the queue stays.

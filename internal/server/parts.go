@@ -226,6 +226,7 @@ func (p *parts) loops(state State) []loop {
 		{"membership", p.view.Run},
 		{"keeper", p.keeper.Run},
 		{"object", p.objects.Run},
+		{"throttle", p.followThrottle},
 	}
 	if knowsIdentities(state.Member) {
 		always = append(always, loop{"iam", p.identities.Run})

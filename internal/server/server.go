@@ -63,7 +63,7 @@ func (c *Config) fill() error {
 		return &cairn.Error{Op: "server.open", Err: fmt.Errorf("no drives: %w", cairn.ErrInvalid)}
 	}
 	if c.MetaVoters == 0 {
-		c.MetaVoters = 2*c.Directory.State.Profile.M + 1
+		c.MetaVoters = 2*c.Directory.State.Profile.Tolerance() + 1
 	}
 	if member == nil {
 		c.MetaVoters = min(c.MetaVoters, drives)
@@ -134,7 +134,7 @@ func Open(cfg Config) (s *Server, err error) {
 		s.parts.site.mount(s.state, s.parts.meta, s.parts.node, s.settings)
 	}
 	s.probe = newProbe(s.parts, cfg.ReadyWithin, s.formatted)
-	s.api, err = admin.New(admin.Config{Cluster: facts, Topology: facts, Jobs: facts, Metrics: s.parts.metrics, AccessKey: cfg.AccessKey,
+	s.api, err = admin.New(admin.Config{Cluster: facts, Topology: facts, Jobs: facts, Throttling: facts, Metrics: s.parts.metrics, AccessKey: cfg.AccessKey,
 		SecretKey: cfg.SecretKey, Identities: s.identities(), Buckets: s.buckets(), Objects: s.objects(), S3URL: s.s3URL(), Webhooks: s.parts.meta, Encryption: facts,
 		Sessions: s.parts.meta, Journal: s.parts.meta, Logger: cfg.Logger, ReadyTimeout: cfg.ReadyWithin})
 	if err != nil {
