@@ -2,15 +2,12 @@ package bench
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"net/http"
 	"os"
 	"path/filepath"
 	"time"
 
 	"cairn/admin"
-	"cairn/internal/process"
 )
 
 const (
@@ -32,11 +29,16 @@ func (s *suite) lostDrive(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	limit, err := repairRate(ctx, s.dir)
+	if err != nil {
+		return err
+	}
 	gone := time.Now()
 	if err := os.RemoveAll(s.driveDir(2)); err != nil {
 		return err
 	}
-	var first time.Duration
+	var first, last time.Duration // when the first bytes were there, and when the last
+	var least, most int64
 	for {
 		st, err := s.status(ctx)
 		if err != nil {
@@ -44,8 +46,11 @@ func (s *suite) lostDrive(ctx context.Context) error {
 		}
 		// Live bytes at the path are zero until repair puts the first shard there.
 		for _, d := range st.Drives {
-			if first == 0 && d.Path == s.driveDir(2) && d.ID != driveAt(before, d.Path) && d.LiveBytes > 0 {
-				first = time.Since(gone)
+			if d.Path != s.driveDir(2) || d.ID == driveAt(before, d.Path) || d.LiveBytes <= most {
+				continue
+			}
+			if last, most = time.Since(gone), d.LiveBytes; first == 0 {
+				first, least = last, most
 			}
 		}
 		if first > 0 && st.Health == admin.HealthOK {
@@ -59,8 +64,7 @@ func (s *suite) lostDrive(ctx context.Context) error {
 	all := time.Since(gone)
 	s.add("first_repaired_byte", first.Seconds(), "s", 0, 2)
 	s.add("healed", all.Seconds(), "s", 0, 0)
-	shardBytes := float64(s.bench.objects(lossObjectBytes)) * lossObjectBytes / 4
-	s.add("heal_rate", shardBytes/mib/max(all-first, time.Millisecond).Seconds(), "MiB/s", 0, 0)
+	s.add("repair_rate", float64(most-least)/mib/max(last-first, time.Millisecond).Seconds(), "MiB/s", limit/mib, 0.7*limit/mib)
 	return s.bench.Clean(ctx, Load{Op: OpGet, Size: lossObjectBytes})
 }
 
@@ -123,18 +127,6 @@ func (s *suite) degraded(ctx context.Context) error {
 
 // status asks the server's admin API.
 func (s *suite) status(ctx context.Context) (st admin.Status, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.server.AdminURL()+"/api/v1/status", nil)
-	if err != nil {
-		return st, err
-	}
-	req.SetBasicAuth(process.AccessKey, process.SecretKey)
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return st, err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return st, fmt.Errorf("status: %s", resp.Status)
-	}
-	return st, json.NewDecoder(resp.Body).Decode(&st)
+	err = s.ask(ctx, "/api/v1/status", &st)
+	return st, err
 }

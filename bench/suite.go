@@ -61,7 +61,7 @@ func RunSuite(ctx context.Context, cfg SuiteConfig) ([]Row, error) {
 		name string
 		run  func(context.Context) error
 	}{{"machine limits", s.measureLimits}, {"commits", s.commits}, {"matrix", s.matrix}, {"lost drive", s.lostDrive},
-		{"degraded reads", s.degraded}, {"mount", s.mounts}} {
+		{"beside repair", s.besideRepair}, {"degraded reads", s.degraded}, {"mount", s.mounts}} {
 		if cfg.Only != "" && cfg.Only != stage.name {
 			continue
 		}
