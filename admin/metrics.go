@@ -92,6 +92,16 @@ var (
 	descLeader     = desc("cairn_meta_voter_leader_state", "1 if the voter leads.", "voter", "path")
 	descQueued     = desc("cairn_repair_queue_count", "Damage rows that wait for repair.")
 	descRepaired   = desc("cairn_repair_done_bytes", "Bytes rebuilt in the current run.")
+	descRepairLeft = desc("cairn_repair_total_bytes", "Bytes that the current run rebuilds in all.")
+	descRepairETA  = desc("cairn_repair_eta_seconds", "When the current run is expected to end, from now; 0 if that is not known.")
+	descSafeIn     = desc("cairn_repair_safe_seconds", "When all damage is healed that can be, from now; 0 if there is none or that is not known.")
+	descOldest     = desc("cairn_repair_oldest_damage_seconds", "Age of the oldest damage that is not healed; 0 if there is none.")
+	descFailures   = desc("cairn_durability_failure_rate_per_year", "Measured failures per drive and year.", "class")
+	descMTTR       = desc("cairn_durability_repair_seconds", "Measured mean time until a lost drive's shards were whole again.", "class")
+	descUpRead     = desc("cairn_durability_read_availability_ratio", "Modelled share of the time in which a stripe can be read.", "profile")
+	descUpWrite    = desc("cairn_durability_write_availability_ratio", "Modelled share of the time in which a stripe can be written.", "profile")
+	descMTTDL      = desc("cairn_durability_data_loss_years", "Modelled mean time until a stripe is lost.", "profile", "failures")
+	descUpMeta     = desc("cairn_durability_metadata_availability_ratio", "Modelled share of the time in which the metadata has a majority.")
 	descRepairRate = desc("cairn_repair_rate_bytes_per_second", "Moving average of the rebuilding rate.")
 	descJobDone    = desc("cairn_jobs_done_bytes", "Bytes that a job has done.", "job", "kind", "subject")
 	descJobTotal   = desc("cairn_jobs_total_bytes", "Bytes that a job has to do in all.", "job", "kind", "subject")
@@ -140,6 +150,7 @@ func (c *statusCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(descQueued, float64(st.Repair.Queued))
 	gauge(descRepaired, float64(st.Repair.DoneBytes))
 	gauge(descRepairRate, st.Repair.RateBytesPerSec)
+	collectSafety(st, gauge)
 	for _, j := range st.Jobs {
 		labels := []string{j.ID.String(), string(j.Kind), j.Subject}
 		gauge(descJobDone, float64(j.DoneBytes), labels...)
@@ -151,6 +162,29 @@ func (c *statusCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(descScrubbed, float64(st.Scrub.DoneBytes))
 	gauge(descScrubTotal, float64(st.Scrub.TotalBytes))
 	gauge(descFindings, float64(st.Scrub.Findings))
+}
+
+func collectSafety(st Status, gauge func(d *prometheus.Desc, v float64, labels ...string)) {
+	gauge(descRepairLeft, float64(st.Repair.TotalBytes))
+	gauge(descRepairETA, st.Repair.ETA.Seconds())
+	gauge(descSafeIn, st.Repair.SafeIn.Seconds())
+	age := 0.0
+	if !st.Repair.Oldest.IsZero() {
+		age = st.Now.Sub(st.Repair.Oldest).Seconds()
+	}
+	gauge(descOldest, age)
+	for _, c := range st.Safety.Classes {
+		gauge(descFailures, c.Lambda, c.Class)
+		gauge(descMTTR, c.MTTR.Seconds(), c.Class)
+	}
+	for _, o := range st.Safety.Outlook {
+		p := o.Profile.String()
+		gauge(descUpRead, o.Read, p)
+		gauge(descUpWrite, o.Write, p)
+		gauge(descMTTDL, o.MTTDLYears, p, "independent")
+		gauge(descMTTDL, o.Correlated, p, "correlated")
+	}
+	gauge(descUpMeta, st.Safety.Metadata)
 }
 
 func collectDrives(drives []Drive, gauge func(d *prometheus.Desc, v float64, labels ...string)) {

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"cairn"
+	"cairn/durability"
 )
 
 // Status is the answer to GET /api/v1/status: what `cairn status` prints and the dashboard shows.
@@ -26,6 +27,7 @@ type Status struct {
 	Voters       []Voter       `json:"voters"`
 	Scrub        Scrub         `json:"scrub"`
 	Repair       Repair        `json:"repair"`
+	Safety       Safety        `json:"safety"`
 	Jobs         []cairn.Job   `json:"jobs"` // that have not ended
 }
 
@@ -82,6 +84,19 @@ type Repair struct {
 	cairn.Progress
 	Queued  int64  `json:"queued"`            // damage rows
 	Waiting string `json:"waiting,omitempty"` // what most of them wait for, e.g. "needs 1 more drive"
+	// Oldest is when the oldest damage was found that is not healed yet; zero if there is none.
+	Oldest time.Time `json:"oldest_damage,omitzero"`
+	// SafeIn is how long it takes until all damage is healed that can be; 0 if there is none, or that is not known.
+	SafeIn time.Duration `json:"safe_in_ns"`
+}
+
+// Safety is how far the data is from loss, by what was measured of the drives and the model of package durability.
+type Safety struct {
+	Since   time.Time             `json:"since"`   // when the measuring of drives began
+	Classes []durability.Measured `json:"classes"` // of drives, by size
+	Outlook []durability.Outlook  `json:"outlook"` // by profile, that of new volumes first
+	// Metadata is the share of the time in which a majority of the voters' drives works.
+	Metadata float64 `json:"metadata_availability"`
 }
 
 // Object is the answer to GET /api/v1/objects/BUCKET/KEY/shards.

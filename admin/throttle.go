@@ -40,7 +40,9 @@ type NodePace struct {
 func (s *Server) throttleRoutes(api register) {
 	api(Route{Pattern: "GET /api/v1/repair/throttle", Action: "cairn:GetThrottle", CLI: "repair throttle",
 		What: "Show the limits of background work, and how fast it goes.", Gives: Throttle{}},
-		func(_ http.ResponseWriter, r *http.Request) (any, error) { return s.cfg.Throttling.Throttle(r.Context()) })
+		func(_ http.ResponseWriter, r *http.Request) (any, error) {
+			return s.cfg.Throttling.Throttle(r.Context())
+		})
 	api(Route{Pattern: "POST /api/v1/repair/throttle", Action: "cairn:ThrottleRepair", CLI: "repair throttle --drive-ceiling 100MiB",
 		What: "Bound background work, from now on.", Gives: Throttle{}, Query: []Parameter{
 			{"drive-floor", "bytes per second that it may always move on a drive"}, {"drive-ceiling", "bytes per second that it may move at most on a drive"},

@@ -96,6 +96,15 @@ func ParseCode(s string) (Code, error) {
 
 const localGroups = 2
 
+// WriteQuorum is how many shards a write needs: as many as let any one more be lost; see cairn.Profile.
+func (c Code) WriteQuorum() int {
+	tolerance := 0
+	for tolerance < len(c.Survives) && c.Survives[tolerance] == 1 {
+		tolerance++
+	}
+	return c.N - max(tolerance-1, 0)
+}
+
 func localCode(name string, k, global int) Code {
 	group := k/localGroups + 1
 	c := Code{Name: name, K: k, N: k + localGroups + global}

@@ -123,7 +123,7 @@ func New(cfg Config) (*Repairer, error) {
 	if err := cfg.setDefaults(); err != nil {
 		return nil, err
 	}
-	r := &Repairer{cfg: cfg, room:    semaphore.NewWeighted(int64(cfg.Parallel) * smallPerLarge),
+	r := &Repairer{cfg: cfg, room: semaphore.NewWeighted(int64(cfg.Parallel) * smallPerLarge),
 		reports: make(chan cairn.Damage, reportQueue), wake: make(chan struct{}, 1), progress: newProgress(),
 		notBefore: map[cairn.ShardID]time.Time{}, cursors: map[cairn.VolumeID]cursor{}}
 	r.paused.Store(cfg.Paused)

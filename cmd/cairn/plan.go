@@ -104,8 +104,8 @@ func (f planFlags) answer() (a planAnswer, err error) {
 		MTTDLYears: durability.MTTDL(code, r), MTTDLYearsCorrelated: durability.MTTDL(code, worse), Correlation: f.correlation}
 	up := durability.Availability(r.Lambda, r.MTTR)
 	a.Availability.Drive = up
-	a.Availability.Read = durability.KOfN(code.K, code.N, up)
-	a.Availability.Write = durability.KOfN(min(code.K+1, code.N), code.N, up)
+	a.Availability.Read = code.Readable(up)
+	a.Availability.Write = durability.KOfN(code.WriteQuorum(), code.N, up)
 	if f.drives > 0 {
 		a.Drives, a.PoolMTTDLYears = f.drives, durability.PoolMTTDL(code, f.drives, r)
 		a.PoolYearlyLoss = -math.Expm1(-1 / a.PoolMTTDLYears)

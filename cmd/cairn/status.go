@@ -12,6 +12,7 @@ import (
 
 	"cairn"
 	"cairn/admin"
+	"cairn/durability"
 )
 
 func statusCommand() *cobra.Command {
@@ -62,7 +63,12 @@ func statusText(st admin.Status) string {
 	fmt.Fprintf(&b, "blobs     %s\n", countsText(st.BlobsBySpare, "spare"))
 	fmt.Fprintf(&b, "volumes   %d open, %d sealed; %s\n", st.Volumes.Open, st.Volumes.Sealed, countsText(st.Volumes.BySpare, "spare"))
 	fmt.Fprintf(&b, "scrub     %s\n", scrubText(st.Scrub))
-	fmt.Fprintf(&b, "repair    %s\n\n", repairText(st.Repair))
+	fmt.Fprintf(&b, "repair    %s\n", repairText(st.Repair))
+	fmt.Fprintf(&b, "safety    %s\n", safetyText(st))
+	for _, o := range st.Safety.Outlook {
+		fmt.Fprintf(&b, "          %s\n", outlookText(o))
+	}
+	b.WriteString("\n")
 	t := tabwriter.NewWriter(&b, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(t, "DRIVE\tSTATE\tSINCE\tSHARDS\tLIVE\tFREE\tPATH")
 	for _, d := range st.Drives {
@@ -129,6 +135,34 @@ func repairText(r admin.Repair) string {
 		text += "; waiting: " + r.Waiting
 	}
 	return text
+}
+
+// safetyText says when all is whole again, and what was measured of the drives.
+func safetyText(st admin.Status) string {
+	text := "no damage waits"
+	if r := st.Repair; !r.Oldest.IsZero() {
+		text = "oldest damage found " + st.Now.Sub(r.Oldest).Round(time.Second).String() + " ago, "
+		switch {
+		case r.Waiting != "":
+			text += "waiting: " + r.Waiting
+		case r.SafeIn > 0:
+			text += "all whole again in " + r.SafeIn.Round(time.Second).String()
+		default:
+			text += "not known yet when all is whole again"
+		}
+	}
+	for _, c := range st.Safety.Classes {
+		text += fmt.Sprintf("; %s drives: %d failures in %.2f drive-years", c.Class, c.Failures, c.DriveYears)
+		if c.MTTR > 0 {
+			text += ", whole again after " + c.MTTR.Round(time.Second).String()
+		}
+	}
+	return text
+}
+
+func outlookText(o durability.Outlook) string {
+	return fmt.Sprintf("%s: a stripe lost every %.2g years (%.2g if failures are %g times as likely after the first), readable %.9f of the time (a model; see cairn plan)",
+		o.Profile, o.MTTDLYears, o.Correlated, o.Correlation, o.Read)
 }
 
 func progressText(p cairn.Progress) string {

@@ -42,7 +42,7 @@ var table = map[string][]string{
 	"s3api":                {"object", "iam", "meta", "lifecycle", "sse", "events"}, // of meta the requests that object passes on
 	"hub":                  {"object", "iam", "meta"},
 	"mount":                {}, // any S3 endpoint, this store too, through minio-go
-	"admin":                {"object", "iam", "membership", "meta", "events", "web"},
+	"admin":                {"object", "iam", "membership", "meta", "events", "durability", "web"},
 	"web":                  {},
 	"bench":                {"erasure", "meta", "admin", "internal/process"},
 	"cmd/cairn":            {anything},

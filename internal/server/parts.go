@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -47,11 +48,12 @@ type parts struct {
 	teller     *events.Deliverer
 	metrics    *admin.Metrics
 	homes      homePlan
+	logger     *slog.Logger
 }
 
 // openParts makes all parts, each with those below it.
 func openParts(cfg Config) (p *parts, err error) {
-	p = &parts{profile: cfg.Directory.State.Profile, metrics: admin.NewMetrics()}
+	p = &parts{profile: cfg.Directory.State.Profile, metrics: admin.NewMetrics(), logger: cfg.Logger}
 	opened := p // a return of nil must not keep it from being closed
 	defer func() {
 		if err != nil {
@@ -237,6 +239,7 @@ func (p *parts) loops(state State) []loop {
 		{"scrub", p.scrubber.Run},
 		{"jobs", p.jobs.Run},
 		{"events", p.teller.Run},
+		{"history", p.keepHistory},
 	}
 	if p.site == nil {
 		return append(always, once...)

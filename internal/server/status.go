@@ -57,8 +57,10 @@ func (f *facts) Status(ctx context.Context) (admin.Status, error) {
 	st.Jobs = []cairn.Job{}
 	if all, jerr := f.parts.meta.Jobs(ctx); jerr == nil {
 		st.Scrub.Progress = lastScrub(all)
+		repairRecord(&st, all)
 		st.Jobs = slices.DeleteFunc(all, cairn.Job.Ended)
 	}
+	f.safety(ctx, &st)
 	evidence.BlobsBySpare = st.BlobsBySpare
 	evidence.Degraded = degraded(spares, volumes)
 	st.Health, st.Reasons, st.Needs = admin.Judge(evidence)
@@ -197,7 +199,7 @@ func lastScrub(all []cairn.Job) (p cairn.Progress) {
 
 func (f *facts) repair() admin.Repair {
 	s := f.parts.repairer.Status()
-	r := admin.Repair{Progress: s.Progress, Queued: int64(s.Queued)}
+	r := admin.Repair{Progress: s.Progress, Queued: int64(s.Queued), Oldest: s.Oldest, SafeIn: s.SafeIn}
 	if len(s.Waiting) > 0 {
 		r.Waiting = s.Reason
 	}

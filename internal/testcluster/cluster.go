@@ -133,6 +133,12 @@ func (c *Cluster) Drive(n int) string {
 	return filepath.Join(c.dir, fmt.Sprintf("drive%d", n))
 }
 
+// AdminURL is the root of the admin interface.
+func (c *Cluster) AdminURL() string { return "http://" + c.server.AdminAddr() }
+
+// Credentials of the root identity.
+func (c *Cluster) Credentials() (access, secret string) { return accessKey, secretKey }
+
 // Admin calls the admin API and decodes its answer into v.
 func (c *Cluster) Admin(method, path string, v any) error {
 	req, err := http.NewRequest(method, "http://"+c.server.AdminAddr()+path, nil)
