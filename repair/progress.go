@@ -33,10 +33,12 @@ const blobCost = 128 << 10 // bytes that cost as much as a blob does beside its 
 type progress struct {
 	mu     sync.Mutex
 	status Status
-	heal   work // of what was left at the last plan: what is not a move
-	healAt work // done at the last plan
-	bytes  meter
-	units  meter
+	// passed is what was worked through in this run: what was rebuilt, and what was found whole.
+	passed     work
+	left, heal work // at the last plan: all, and what is not a move
+	passedThen work // at the last plan
+	bytes      meter
+	units      meter
 }
 
 func newProgress() *progress {
@@ -51,7 +53,7 @@ func (p *progress) planned(now time.Time, rows []cairn.Damage, pl plan, left, he
 	running := s.State == "running"
 	if len(pl.jobs) > 0 && !running {
 		*s = Status{Progress: cairn.Progress{State: "running", Started: now}}
-		p.bytes, p.units = meter{}, meter{}
+		p.passed, p.bytes, p.units = work{}, meter{}, meter{}
 	}
 	s.Queued, s.Moves, s.Oldest, s.Waiting, s.Needs = 0, 0, time.Time{}, pl.waiting, pl.needs
 	for _, row := range rows {
@@ -76,7 +78,7 @@ func (p *progress) planned(now time.Time, rows []cairn.Damage, pl plan, left, he
 		s.Finished = now
 		s.TotalBlobs, s.TotalBytes = s.DoneBlobs, s.DoneBytes
 	}
-	p.heal, p.healAt = heal, p.done()
+	p.left, p.heal, p.passedThen = left, heal, p.passed
 	p.note(now)
 }
 
@@ -91,13 +93,10 @@ func reason(p plan) string {
 	return most
 }
 
-// done is what was done in this run. p.mu is held.
-func (p *progress) done() work { return work{p.status.DoneBlobs, p.status.DoneBytes} }
-
 // note gives the meters what was done. p.mu is held.
 func (p *progress) note(now time.Time) {
 	p.bytes.set(now, float64(p.status.DoneBytes))
-	p.units.set(now, p.done().units())
+	p.units.set(now, p.passed.units())
 }
 
 // wrote counts bytes of a blob that is being rebuilt.
@@ -106,17 +105,18 @@ func (p *progress) wrote(bytes int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.status.DoneBytes += bytes
+	p.passed.bytes += bytes
 	p.note(now)
 }
 
-// finished counts a blob, of which rest bytes were not counted by wrote: its shards were there, or are shorter than they
-// were planned with.
+// finished counts a blob, of which rest bytes were planned and not counted by wrote: they were there, or (below 0) it was
+// padding that was not planned.
 func (p *progress) finished(rest int64) {
 	now := time.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.status.DoneBlobs++
-	p.status.DoneBytes += rest
+	p.passed = p.passed.add(work{1, rest})
 	p.note(now)
 }
 
@@ -137,10 +137,9 @@ func (p *progress) snapshot() Status {
 	elapsed := now.Sub(s.Started)
 	s.RateBytesPerSec = p.bytes.rate(now, rateWindow)
 	rate := p.units.rate(now, min(max(elapsed, rateWindow), etaWindow))
-	done := p.done()
-	left := work{s.TotalBlobs, s.TotalBytes}.units() - done.units()
-	s.ETA = eta(left, rate)
-	s.SafeIn = eta(p.heal.units()-(done.units()-p.healAt.units()), rate)
+	since := p.passed.units() - p.passedThen.units()
+	s.ETA = eta(p.left.units()-since, rate)
+	s.SafeIn = eta(p.heal.units()-since, rate)
 	return s
 }
 
