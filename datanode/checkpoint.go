@@ -35,10 +35,22 @@ const (
 // recovery.
 func (s *store) checkpoint() error {
 	sum, err := s.writeCheckpoint()
-	if err != nil {
+	if err != nil || s.hasUnread() {
 		return err
 	}
 	return s.replaceFile(cleanName, binary.LittleEndian.AppendUint32(nil, sum))
+}
+
+// hasUnread tells whether the next start must look again at what this one could not read.
+func (s *store) hasUnread() bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, g := range s.segs {
+		if g.unread != 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // writeCheckpoint replaces the checkpoint, all or nothing, and returns its checksum.
@@ -122,7 +134,7 @@ func (s *store) encodeCheckpoint() (b []byte, changes int64) {
 		}
 	}
 	for _, g := range s.segs {
-		putSegment(g, g.sealed)
+		putSegment(g, g.sealed && g.unread == 0)
 	}
 	for _, g := range s.free {
 		putSegment(g, false) // it may be in use before the next checkpoint

@@ -38,7 +38,7 @@ func (s *store) worst() *segment {
 	}
 	var worst *segment
 	for _, g := range s.segs {
-		if !g.sealed || g.recycling || g.stuck || g.idle() || len(g.pending) > 0 {
+		if !g.sealed || g.recycling || g.stuck || g.unread != 0 || g.idle() || len(g.pending) > 0 {
 			continue
 		}
 		if dead := 1 - float64(g.liveBytes)/float64(g.size-pageSize); dead >= least {

@@ -265,7 +265,7 @@ func (r *recovery) scan(g *segment, from int64, want *tag, visit func(*header, i
 				if r.unreadable++; r.unreadable > maxUnreadablePages {
 					return err
 				}
-				r.stats.readErrors.Add(1)
+				r.skip(g, at)
 				at += pageSize
 				continue
 			}
@@ -277,7 +277,13 @@ func (r *recovery) scan(g *segment, from int64, want *tag, visit func(*header, i
 				return nil
 			}
 		}
-		h := r.headerAt(g, buf[at-start:have], at)
+		h, err := r.headerAt(g, buf[at-start:have], at)
+		if err != nil {
+			if r.unreadable++; r.unreadable > maxUnreadablePages {
+				return err
+			}
+			r.skip(g, at)
+		}
 		if h == nil || (want != nil && h.tag != *want) {
 			at += pageSize
 			continue
@@ -293,23 +299,35 @@ func (r *recovery) scan(g *segment, from int64, want *tag, visit func(*header, i
 	return nil
 }
 
-// headerAt decodes the header that begins b, reading the rest of it from the file if need be; nil if there is none.
-func (r *recovery) headerAt(g *segment, b []byte, at int64) *header {
+// skip passes over a page that cannot be read, and remembers that the segment is not known whole.
+func (r *recovery) skip(g *segment, at int64) {
+	r.stats.readErrors.Add(1)
+	r.log.Warn("a page of a segment cannot be read: the segment is left alone", "path", g.path, "offset", at)
+	if g.unread == 0 || at < g.unread {
+		g.unread = at
+	}
+}
+
+// headerAt decodes the header that begins b, reading the rest of it from the file if need be; nil if there is none. An error
+// means that there may be one.
+func (r *recovery) headerAt(g *segment, b []byte, at int64) (*header, error) {
 	n, ok := peekHeader(b)
 	if !ok {
-		return nil
+		return nil, nil
 	}
 	if n > int64(len(b)) {
 		b = make([]byte, n)
-		if _, err := g.file.ReadAt(b, at); err != nil {
-			return nil
+		if _, err := g.file.ReadAt(b, at); errors.Is(err, io.EOF) {
+			return nil, nil
+		} else if err != nil {
+			return nil, err
 		}
 	}
 	h, err := decodeHeader(b)
 	if err != nil {
-		return nil
+		return nil, nil // bytes of a client, or of a record that was void
 	}
-	return h
+	return h, nil
 }
 
 // dropTorn voids the records that may not have been acknowledged and whose data is not whole, and loads the lists.
@@ -443,6 +461,9 @@ func (r *recovery) finish() error {
 		}
 	}
 	for _, g := range r.segs {
+		if g.unread != 0 {
+			continue
+		}
 		if r.scanned[g] || r.snap.clean && !r.snap.segments[g.id].sealed {
 			r.offer(g)
 		}

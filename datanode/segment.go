@@ -51,11 +51,17 @@ type segment struct {
 	dead      []key         // shards whose records here are superseded or deleted
 	stuck     bool          // compaction met a bad record: the segment stays until that is replaced or deleted
 	recycling bool
+	// unread is where the last recovery first met a page that it could not read; 0 if there was none. Records may lie there
+	// that nobody knows of, so nothing is written to the segment, copied out of it or recycled until a recovery reads it all.
+	unread int64
 }
 
 // scanFrom is where a recovery must begin to look for records that a checkpoint taken now does not hold.
 func (g *segment) scanFrom() int64 {
 	from := g.tail
+	if g.unread != 0 {
+		from = min(from, g.unread)
+	}
 	for at := range g.pending {
 		from = min(from, at)
 	}
@@ -64,7 +70,7 @@ func (g *segment) scanFrom() int64 {
 
 // idle tells whether nothing in the segment is needed any more.
 func (g *segment) idle() bool {
-	return g.sealed && g.live == 0 && g.deletions == 0 && g.fences == 0 && len(g.pending) == 0
+	return g.sealed && g.unread == 0 && g.live == 0 && g.deletions == 0 && g.fences == 0 && len(g.pending) == 0
 }
 
 func (g *segment) close() error { return errors.Join(g.file.Close(), g.direct.Close()) }
