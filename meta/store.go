@@ -70,11 +70,12 @@ type Home = replica.Home
 
 // Store is the metadata of a cluster. Safe for concurrent use.
 type Store struct {
-	cfg    Config
-	groups *ranges
-	locks  keyLocks
-	rules  ruleCache
-	events eventRules
+	written written
+	cfg     Config
+	groups  *ranges
+	locks   keyLocks
+	rules   ruleCache
+	events  eventRules
 }
 
 // Open starts the voters that the homes hold, or begins anew if no home has ever carried metadata (unless MustExist). It

@@ -78,7 +78,11 @@ func (s *Store) attempt(ctx context.Context, g *replica.Group, requestID uint64,
 	if err != nil || t.batch.Len() == 0 {
 		return replica.Outcome{}, err
 	}
-	return g.Commit(ctx, t.batch)
+	o, err := g.Commit(ctx, t.batch)
+	if err == nil {
+		s.written.add(t.batch)
+	}
+	return o, err
 }
 
 // pause lets a conflict's winner go ahead, longer with each attempt.

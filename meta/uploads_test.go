@@ -244,6 +244,13 @@ func TestNewBlobGuards(t *testing.T) {
 	if _, err := w.SwapSlot(t.Context(), swap); !errors.Is(err, cairn.ErrPrecondition) {
 		t.Errorf("the same swap again: %v", err)
 	}
+	twice := meta.SwapSlot{Volume: w.vol.ID, Slot: 0, Epoch: v.Epoch, Old: v.Slots[0], New: v.Slots[2]}
+	if _, err := w.SwapSlot(t.Context(), twice); !errors.Is(err, cairn.ErrPrecondition) {
+		t.Errorf("two slots on one drive: %v", err)
+	}
+	if now, err := w.Volume(t.Context(), w.vol.ID); err != nil || now.Epoch != v.Epoch || now.Slots[0] != v.Slots[0] {
+		t.Errorf("after the refusal: %+v, %v", now, err)
+	}
 	if err := put("stale", late, true); !errors.Is(err, cairn.ErrStaleEpoch) {
 		t.Errorf("written at an old epoch: %v", err)
 	}

@@ -91,7 +91,10 @@ func (r *Repairer) PlanDrain(ctx context.Context, drive cairn.DriveID) (DrainPla
 // it again later, or CancelDrain.
 func (r *Repairer) Drain(ctx context.Context, drive cairn.DriveID, before cairn.Progress, report func(cairn.Progress)) error {
 	p := before
-	sealed := map[cairn.VolumeID]time.Time{}
+	d := &drain{drive: drive, sealed: map[cairn.VolumeID]time.Time{}}
+	if before.TotalBlobs > 0 {
+		d.resumed = time.Now()
+	}
 	tick := time.NewTicker(drainEvery)
 	defer tick.Stop()
 	for {
@@ -99,7 +102,7 @@ func (r *Repairer) Drain(ctx context.Context, drive cairn.DriveID, before cairn.
 		if err != nil {
 			return err
 		}
-		blobs, bytes, err := r.drainStep(ctx, drive, slots, sealed)
+		blobs, bytes, err := r.drainStep(ctx, d, slots)
 		if err != nil {
 			return err
 		}
@@ -117,9 +120,22 @@ func (r *Repairer) Drain(ctx context.Context, drive cairn.DriveID, before cairn.
 	}
 }
 
+// drain is the emptying of one drive.
+type drain struct {
+	drive  cairn.DriveID
+	sealed map[cairn.VolumeID]time.Time // volumes that were open, and when that ended
+	// resumed is when the work was taken up again that somebody else had begun, who may just have sealed a volume; zero if
+	// there was none.
+	resumed time.Time
+}
+
+// settled tells whether the uploads that were under way when a volume was sealed have had their time.
+func (d *drain) settled(id cairn.VolumeID) bool {
+	return time.Since(d.sealed[id]) >= drainSettle && time.Since(d.resumed) >= drainSettle
+}
+
 // drainStep seals what is still open on the drive, keeps the queue fed, and counts what is left to copy.
-func (r *Repairer) drainStep(ctx context.Context, drive cairn.DriveID, slots []held, sealed map[cairn.VolumeID]time.Time) (
-	blobs, bytes int64, err error) {
+func (r *Repairer) drainStep(ctx context.Context, d *drain, slots []held) (blobs, bytes int64, err error) {
 	rows, err := r.cfg.Meta.Damage(ctx, rowsLoaded)
 	if err != nil {
 		return 0, 0, err
@@ -130,7 +146,7 @@ func (r *Repairer) drainStep(ctx context.Context, drive cairn.DriveID, slots []h
 		if row.Shard.Blob == 0 {
 			queued[row.Shard] = row
 		}
-		if row.Kind == cairn.DamageMove && row.Drive == drive {
+		if row.Kind == cairn.DamageMove && row.Drive == d.drive {
 			waiting++
 		}
 	}
@@ -143,7 +159,7 @@ func (r *Repairer) drainStep(ctx context.Context, drive cairn.DriveID, slots []h
 			if _, err := r.cfg.Drives.Volume(ctx, h.volume.ID, true); err != nil { // writers go elsewhere from now on
 				return 0, 0, err
 			}
-			sealed[h.volume.ID] = time.Now()
+			d.sealed[h.volume.ID] = time.Now()
 		}
 		b, n, err := r.cfg.Meta.VolumeStats(ctx, h.volume.ID)
 		if err != nil {
@@ -151,8 +167,8 @@ func (r *Repairer) drainStep(ctx context.Context, drive cairn.DriveID, slots []h
 		}
 		id := cairn.ShardID{Volume: h.volume.ID, Slot: h.slot}
 		row, ok := queued[id]
-		if !ok && time.Since(sealed[h.volume.ID]) >= drainSettle && waiting+len(fresh) < drainAhead {
-			fresh = append(fresh, cairn.Damage{Shard: id, Kind: cairn.DamageMove, Drive: drive, Found: time.Now(), By: "drain"})
+		if !ok && d.settled(h.volume.ID) && waiting+len(fresh) < drainAhead {
+			fresh = append(fresh, cairn.Damage{Shard: id, Kind: cairn.DamageMove, Drive: d.drive, Found: time.Now(), By: "drain"})
 		}
 		if ok && row.Pass.Epoch == h.volume.Epoch {
 			b, n = max(b-row.Pass.Blobs, 0), max(n-row.Pass.Bytes, 0)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -32,7 +33,8 @@ import (
 type store struct {
 	t       testing.TB
 	dir     string
-	create  bool
+	stop    func()
+	dead    bool // its disks have lost their power
 	node    *datanode.Node
 	meta    *meta.Store
 	view    *membership.View
@@ -48,28 +50,44 @@ func (s *store) path(i int) string { return filepath.Join(s.dir, fmt.Sprintf("dr
 
 func openStore(t testing.TB, create bool) *store { return openStoreOn(t, create, vfs.OS{}) }
 
-// openStoreOn opens a store whose drives lie on a file system of the test's choice.
+// openStoreOn opens a store whose drives lie on a file system of the test's choice, until the test's end.
 func openStoreOn(t testing.TB, create bool, disk vfs.FS) *store {
 	before := goleak.IgnoreCurrent()
 	t.Cleanup(func() { goleak.VerifyNone(t, before) })
-	s := &store{t: t, dir: t.TempDir(), create: create, sums: map[string][32]byte{}, rand: rand.NewChaCha8([32]byte{7})}
-	nc := datanode.Config{Cluster: cairn.NewID(), Node: cairn.NewID(), FS: disk, SegmentBytes: 16 << 20, Log: slog.New(slog.DiscardHandler)}
+	s := newStore(t, box{dir: t.TempDir(), missing: !create, cluster: cairn.NewID(), id: cairn.NewID(), home: cairn.NewID(),
+		meta: pebblevfs.NewMem()}, disk)
+	t.Cleanup(s.stop)
+	return s
+}
+
+// box is what a store is on, and what stays the same from one process to the next.
+type box struct {
+	dir     string
+	missing bool // drives that are absent are not made
+	cluster cairn.ClusterID
+	id      cairn.NodeID
+	home    cairn.DriveID
+	meta    *pebblevfs.MemFS
+}
+
+// newStore opens a store that runs until its stop is called.
+func newStore(t testing.TB, b box, disk vfs.FS) *store {
+	s := &store{t: t, dir: b.dir, sums: map[string][32]byte{}, rand: rand.NewChaCha8([32]byte{7})}
+	nc := datanode.Config{Cluster: b.cluster, Node: b.id, FS: disk, SegmentBytes: 16 << 20, Log: slog.New(slog.DiscardHandler)}
 	for i := range 6 {
-		nc.Drives = append(nc.Drives, datanode.DriveConfig{Path: s.path(i), Create: create})
+		nc.Drives = append(nc.Drives, datanode.DriveConfig{Path: s.path(i), Create: !b.missing})
 		must(t, disk.Mkdir(s.path(i)))
 	}
+	must(t, errors.Join(disk.SyncDir(b.dir), disk.SyncDir(filepath.Dir(b.dir))))
 	var err error
 	s.node, err = datanode.Open(nc)
 	must(t, err)
-	t.Cleanup(func() { must(t, s.node.Close()) })
-	s.meta, err = meta.Open(meta.Config{Cluster: nc.Cluster, FS: pebblevfs.NewMem(), Homes: []meta.Home{{Drive: cairn.NewID(), Dir: "/meta", Usable: true}}})
+	s.meta, err = meta.Open(meta.Config{Cluster: nc.Cluster, FS: b.meta, Homes: []meta.Home{{Drive: b.home, Dir: "/meta", Usable: true}}})
 	must(t, err)
-	t.Cleanup(func() { must(t, s.meta.Close()) })
 	s.view, err = membership.New(membership.Config{Meta: s.meta, Node: s.node})
 	must(t, err)
 	s.blobs, err = blob.New(blob.Config{Shards: s.node, Volumes: s.view, Damage: report(func(d cairn.Damage) { s.rep.Report(d) })})
 	must(t, err)
-	t.Cleanup(func() { must(t, s.blobs.Close()) })
 	s.objects, err = object.New(object.Config{Meta: s.meta, Blobs: s.blobs, DefaultProfile: profile})
 	must(t, err)
 	s.rep, err = repair.New(repair.Config{Meta: s.meta, Shards: s.node, Blobs: s.blobs, Drives: s.view})
@@ -84,7 +102,9 @@ func openStoreOn(t testing.TB, create bool, disk vfs.FS) *store {
 	s.run(s.node.Run, s.meta.Run, s.view.Run, keeper.Run, steward.Run, s.objects.Run, s.rep.Run, s.scrub.Run)
 	must(t, s.meta.Ready(t.Context()))
 	_, err = s.objects.CreateBucket(t.Context(), cairn.Bucket{Name: "bucket", Owner: "root"})
-	must(t, err)
+	if !errors.Is(err, cairn.ErrExists) {
+		must(t, err)
+	}
 	return s
 }
 
@@ -92,7 +112,7 @@ type report func(cairn.Damage)
 
 func (r report) Report(d cairn.Damage) { r(d) }
 
-// run keeps loops going until the test's end, and waits for them.
+// run keeps loops going until stop, which waits for them and closes the store.
 func (s *store) run(loops ...func(context.Context) error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -103,7 +123,24 @@ func (s *store) run(loops ...func(context.Context) error) {
 			}
 		})
 	}
-	s.t.Cleanup(func() { cancel(); running.Wait() })
+	s.stop = func() {
+		cancel()
+		running.Wait()
+		must(s.t, s.blobs.Close())
+		must(s.t, s.meta.Close())
+		if err := s.node.Close(); err != nil && !s.dead {
+			s.t.Error(err)
+		}
+	}
+}
+
+// putSmall stores the least that is not kept in the metadata itself.
+func (s *store) putSmall(key string) {
+	s.t.Helper()
+	const size = 8<<10 + 1
+	data := make([]byte, size)
+	_, err := s.objects.Put(s.t.Context(), object.Put{Bucket: "bucket", Key: key, Owner: "root", Body: bytes.NewReader(data), Size: size})
+	must(s.t, err)
 }
 
 func (s *store) put(key string, size int) {
