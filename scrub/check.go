@@ -54,6 +54,8 @@ type check struct {
 	row   checkRow
 	saved time.Time
 
+	telling sync.Mutex // orders the reports
+
 	missed sync.Mutex // one at a time
 	round  *round     // for what is missing of the content
 }
@@ -236,8 +238,10 @@ func (k *check) absent(id cairn.DriveID) {
 
 const maxNamed = 4 // drives that a reason names
 
-// tell reports how far the check is.
+// tell reports how far the check is, to one caller at a time.
 func (k *check) tell() {
+	k.telling.Lock()
+	defer k.telling.Unlock()
 	k.mu.Lock()
 	p := k.row.Progress
 	k.mu.Unlock()
