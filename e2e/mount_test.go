@@ -287,6 +287,8 @@ func TestMountRefuses(t *testing.T) {
 		{"cache is a file", "cache directory", nil, []string{"mount", "s3://" + bucket, t.TempDir(), "--cache", filepath.Join(busy, "x")}},
 		{"too little memory", "memory", nil, []string{"mount", "s3://" + bucket, t.TempDir(), "--cache", t.TempDir(), "--memory", "1MiB"}},
 		{"evict of everything unasked", "--all", nil, []string{"cache", "evict"}},
+		{"peers without an own address", "go together", nil, []string{"mount", "s3://" + bucket, t.TempDir(), "--cache", t.TempDir(), "--peers", "127.0.0.1:1"}},
+		{"half of the peers' TLS", "go together", nil, []string{"mount", "s3://" + bucket, t.TempDir(), "--cache", t.TempDir(), "--peers", "127.0.0.1:1", "--peer-addr", "127.0.0.1:0", "--peer-ca", "x"}},
 		{"unmount of no mount", "not a mount of cairn", nil, []string{"unmount", busy}},
 	} {
 		cmd := exec.Command(program(t), c.args...)

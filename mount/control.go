@@ -29,6 +29,10 @@ type Status struct {
 	FromStore   int64       `json:"from_store_bytes"`  // fetched
 	FromCache   int64       `json:"from_cache_bytes"`  // read from the disk by this process; what the kernel reads itself is not counted
 	FromMemory  int64       `json:"from_memory_bytes"` // handed to readers who waited for a fetch
+	FromPeers   int64       `json:"from_peers_bytes"`  // fetched from other mounts
+	ToPeers     int64       `json:"to_peers_bytes"`
+	Peers       int         `json:"peers"` // other mounts that it knows
+	PeerFails   int64       `json:"peer_failures"`
 	Fetches     int64       `json:"fetches"`
 	Retries     int64       `json:"retries"`
 	Failures    int64       `json:"failures"`
@@ -40,7 +44,12 @@ func (m *Mount) Status() Status {
 	m.sources.mu.Lock()
 	open := len(m.sources.open)
 	m.sources.mu.Unlock()
-	return Status{Dir: m.cfg.Dir, Name: m.cfg.Name, PID: os.Getpid(), Since: m.started, Passthrough: m.passthrough,
+	peers := 0
+	if m.fetch.peers != nil {
+		peers = m.fetch.peers.ring.Size() - 1
+	}
+	return Status{FromPeers: m.counts.fromPeers.Load(), ToPeers: m.counts.toPeers.Load(), Peers: peers,
+		PeerFails: m.counts.peerFailures.Load(), Dir: m.cfg.Dir, Name: m.cfg.Name, PID: os.Getpid(), Since: m.started, Passthrough: m.passthrough,
 		OpenFiles: open, FromStore: m.counts.fromStore.Load(), FromCache: m.counts.fromCache.Load(),
 		FromMemory: m.counts.fromMemory.Load(), Fetches: m.counts.fetches.Load(), Retries: m.counts.retries.Load(),
 		Failures: m.counts.failures.Load(), Cache: m.cache.Stats()}

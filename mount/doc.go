@@ -11,9 +11,10 @@
 //   - only published cache files are handed to the kernel, and never on an inode that was opened otherwise (the kernel
 //     refuses it): a file that is complete gets a new inode number, and its name is announced anew;
 //   - memory for fetched bytes is bounded by Config.MemoryBytes: who finds none waits;
+//   - a peer gets what the store says that it may read, and its request is never passed on to a third mount;
 //   - every wait for the store ends after Config.Patience, with EIO and a line in the log that says why.
 //
 // The process that mounts must not map files of its own mount: see TestMappedRandomOrder.
 //
-// What no path can hold lies under .cairn/key (names.go). It deliberately does not write, and does not talk to other mounts.
+// What no path can hold lies under .cairn/key (names.go). It deliberately does not write.
 package mount

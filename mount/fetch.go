@@ -21,7 +21,8 @@ type fetcher struct {
 	log      *slog.Logger
 	patience time.Duration
 	counts   *counters
-	maxAhead int // fetches for plans at once, and how many chunks a plan runs ahead of a reader in order
+	peers    *peering // nil: there are none
+	maxAhead int      // fetches for plans at once, and how many chunks a plan runs ahead of a reader in order
 
 	mu      sync.Mutex
 	buffers buffers
@@ -39,7 +40,9 @@ type fetcher struct {
 // counters are bytes by where they came from.
 type counters struct {
 	fromStore, fromCache, fromMemory atomic.Int64
+	fromPeers, toPeers               atomic.Int64
 	fetches, retries, failures       atomic.Int64
+	peerFailures                     atomic.Int64
 }
 
 func newFetcher(store Store, memory int64, patience time.Duration, log *slog.Logger, counts *counters) *fetcher {
@@ -72,7 +75,7 @@ var errClosing = errors.New("the mount is ending")
 
 // join finds the flight of a chunk, or queues one that begins at an offset of it. The caller must leave it. It is nil if
 // the chunk has come meanwhile.
-func (f *fetcher) join(src *source, chunk, at int) (*flight, error) {
+func (f *fetcher) join(src *source, chunk, at int, from origin) (*flight, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.closed {
@@ -85,6 +88,7 @@ func (f *fetcher) join(src *source, chunk, at int) (*flight, error) {
 			return nil, nil
 		}
 		fl = newFlight(id, at)
+		fl.alone = from == fromStore
 		f.flights[id] = fl
 		f.queue = append(f.queue, fl)
 	}
@@ -125,7 +129,7 @@ func (f *fetcher) settle(fl *flight) {
 		return
 	}
 	cached := fl.src.cached != nil && fl.src.cached.Has(fl.chunk)
-	if failed || cached && (fl.served >= fl.size || !fl.src.wasRead()) {
+	if failed || cached && fl.served >= fl.size*fl.src.expects() {
 		f.freeIdle(func(other *flight) bool { return other == fl })
 		f.forget(fl)
 		return

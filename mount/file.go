@@ -172,7 +172,7 @@ func (h *handle) Read(ctx context.Context, dest []byte, off int64) (fuse.ReadRes
 	if first := int(cache.ChunkBytes - off%cache.ChunkBytes); n > first {
 		return h.readOver(ctx, dest[:n], off, first)
 	}
-	fl, err := h.src.have(ctx, off, n)
+	fl, err := h.src.have(ctx, off, n, fromAnywhere)
 	if err != nil {
 		return nil, h.m.errno(ctx, "read", h.src.object.Key, err)
 	}
@@ -197,7 +197,7 @@ func (h *handle) readOver(ctx context.Context, dest []byte, off int64, first int
 
 // readPart fills dest from within one chunk.
 func (h *handle) readPart(ctx context.Context, dest []byte, off int64) error {
-	fl, err := h.src.have(ctx, off, len(dest))
+	fl, err := h.src.have(ctx, off, len(dest), fromAnywhere)
 	if err != nil {
 		return err
 	}

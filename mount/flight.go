@@ -29,7 +29,16 @@ type flight struct {
 	waiting int // readers that use buf
 	served  int // bytes that readers got
 	planned bool
+	alone   bool // it asks the store, no peer
 }
+
+// origin says where a chunk that is not here may be fetched from.
+type origin bool
+
+const (
+	fromAnywhere origin = false
+	fromStore    origin = true // what a peer asks for: there are no chains
+)
 
 const (
 	nearBegin = 1 << 20   // who wants a byte of the chunk's first MiB gets the chunk from its beginning, by one request

@@ -2,6 +2,7 @@ package mount
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -29,6 +30,7 @@ type Config struct {
 	// Patience bounds how long a read or a listing waits for the store. Default 2 min.
 	Patience   time.Duration
 	AllowOther bool // let other users than this process's read
+	Peers      PeerConfig
 	Logger     *slog.Logger
 }
 
@@ -94,6 +96,12 @@ func New(store Store, c *cache.Cache, cfg Config) (*Mount, error) {
 		nodes: map[cache.ID]map[*file]bool{}, checks: map[cache.ID]bool{}}
 	m.fetch = newFetcher(store, cfg.MemoryBytes, cfg.Patience, cfg.Logger, &m.counts)
 	m.sources = &sources{fetch: m.fetch, cache: c, whole: m.wholeNow, open: map[cache.ID]*source{}}
+	if cfg.Peers.Listener != nil {
+		if err := m.joinPeers(); err != nil {
+			m.fetch.close()
+			return nil, errors.Join(err, cfg.Peers.Listener.Close())
+		}
+	}
 	ttl := cfg.MetadataTTL
 	root := &dir{m: m, prefix: cfg.Prefix}
 	server, err := fs.Mount(cfg.Dir, root, &fs.Options{
@@ -106,6 +114,7 @@ func New(store Store, c *cache.Cache, cfg Config) (*Mount, error) {
 		},
 	})
 	if err != nil {
+		m.leavePeers()
 		m.fetch.close()
 		return nil, fmt.Errorf("mount at %s: %w", cfg.Dir, err)
 	}
@@ -167,9 +176,37 @@ func (m *Mount) Run(ctx context.Context) error {
 			<-unmounted
 		}
 	}
+	m.leavePeers()
 	m.fetch.close()
 	m.tasks.Wait()
 	return err
+}
+
+// joinPeers begins to serve the other mounts.
+func (m *Mount) joinPeers() error {
+	peers, err := newPeering(m.cfg.Peers, m.sources, int(m.cfg.MemoryBytes/cache.ChunkBytes)-reserved)
+	if err != nil {
+		return err
+	}
+	m.fetch.peers = peers
+	l := m.cfg.Peers.Listener
+	if m.cfg.Peers.TLS != nil {
+		l = tls.NewListener(l, m.cfg.Peers.TLS)
+	}
+	m.tasks.Go(func() {
+		if err := peers.serve(m.fetch.ctx, l); err != nil {
+			m.cfg.Logger.Warn("other mounts are not served any more", "err", err)
+		}
+	})
+	return nil
+}
+
+// leavePeers ends that.
+func (m *Mount) leavePeers() {
+	if m.fetch.peers != nil {
+		m.fetch.stop()
+		m.fetch.peers.client.Close()
+	}
 }
 
 // wholeNow lets the names of a version that has just been published lead to the inode that the kernel reads by itself.

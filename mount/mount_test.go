@@ -36,7 +36,10 @@ type bucket struct {
 	mu      sync.Mutex
 	objects map[string][]byte
 	times   map[string]time.Time
+	etags   map[string]string
 	fault   func(op, key string) error
+	proof   string // that this mount shows its peers
+	asked   int    // how often peers' proofs were judged
 
 	lists, heads, reads atomic.Int64
 	bytes               atomic.Int64
@@ -44,13 +47,14 @@ type bucket struct {
 }
 
 func newBucket() *bucket {
-	return &bucket{objects: map[string][]byte{}, times: map[string]time.Time{}, page: 1000}
+	return &bucket{objects: map[string][]byte{}, times: map[string]time.Time{}, etags: map[string]string{}, page: 1000}
 }
 
 func (b *bucket) put(key string, data []byte) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.objects[key], b.times[key] = data, time.Unix(1700000000, 0)
+	sum := md5.Sum(data)
+	b.objects[key], b.times[key], b.etags[key] = data, time.Unix(1700000000, 0), hex.EncodeToString(sum[:])
 }
 
 func (b *bucket) setFault(f func(op, key string) error) {
@@ -67,8 +71,7 @@ func (b *bucket) failing(op, key string) error {
 }
 
 func (b *bucket) object(key string) mount.Object {
-	sum := md5.Sum(b.objects[key])
-	return mount.Object{Key: key, Size: int64(len(b.objects[key])), ETag: hex.EncodeToString(sum[:]), Modified: b.times[key]}
+	return mount.Object{Key: key, Size: int64(len(b.objects[key])), ETag: b.etags[key], Modified: b.times[key]}
 }
 
 func (b *bucket) Endpoint() string { return "memory" }

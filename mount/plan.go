@@ -121,9 +121,22 @@ func (src *source) reader() (chunk int, inOrder bool) {
 	return int(src.at / cache.ChunkBytes), src.steady >= steadyReads
 }
 
-// wasRead tells whether a reader has been here, so that one may come again.
-func (src *source) wasRead() bool {
+// expects tells how often each byte of a chunk in memory is likely to be read: not at all before the first reader came.
+func (src *source) expects() int {
 	src.mu.Lock()
 	defer src.mu.Unlock()
-	return src.read
+	switch {
+	case src.readers > 0:
+		return src.readers
+	case src.read:
+		return 1
+	}
+	return 0
+}
+
+// serves notes that a number of mounts read this version at once.
+func (src *source) serves(mounts int) {
+	src.mu.Lock()
+	defer src.mu.Unlock()
+	src.readers = mounts
 }

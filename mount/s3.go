@@ -13,6 +13,7 @@ import (
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
+	"github.com/minio/minio-go/v7/pkg/s3utils"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -28,9 +29,11 @@ type S3Config struct {
 
 // S3 is a Store on any S3 endpoint.
 type S3 struct {
-	core     *minio.Core
-	bucket   string
-	endpoint string
+	core      *minio.Core
+	transport http.RoundTripper
+	bucket    string
+	endpoint  string
+	anonymous bool
 }
 
 const (
@@ -64,7 +67,7 @@ func NewS3(cfg S3Config) (*S3, error) {
 	if err != nil {
 		return nil, fmt.Errorf("endpoint %q: %w", cfg.Endpoint, err)
 	}
-	return &S3{core: core, bucket: cfg.Bucket, endpoint: strings.TrimSuffix(cfg.Endpoint, "/") + "/" + cfg.Bucket}, nil
+	return &S3{core: core, transport: transport, anonymous: cfg.AccessKey == "", bucket: cfg.Bucket, endpoint: strings.TrimSuffix(cfg.Endpoint, "/") + "/" + cfg.Bucket}, nil
 }
 
 // Check tells whether the bucket can be listed. It asks several times at once, so that as many connections are open when the
@@ -153,6 +156,45 @@ func (s *S3) Read(ctx context.Context, o Object, off, n int64) (io.ReadCloser, e
 		return nil, fmt.Errorf("%s: ETag %s, want %s: %w", o.Key, etag, o.ETag, ErrChanged)
 	}
 	return body, nil
+}
+
+const shownFor = 2 * time.Minute // a proof, from when it is made
+
+// Prove returns the query of a presigned HEAD of the object: it lets who has it do nothing else.
+func (s *S3) Prove(ctx context.Context, key string) (string, error) {
+	if s.anonymous {
+		return "", nil
+	}
+	u, err := s.core.PresignedHeadObject(ctx, s.bucket, key, shownFor, nil)
+	if err != nil {
+		return "", err
+	}
+	return u.RawQuery, nil
+}
+
+// Admit sends such a HEAD to the store, with no credentials of ours: the store says whether the one who signed it may read.
+func (s *S3) Admit(ctx context.Context, key, proof string) (Object, error) {
+	u, err := url.Parse(s.endpoint + "/" + s3utils.EncodePath(key))
+	if err == nil && !s.anonymous {
+		u, err = s.core.PresignedHeadObject(ctx, s.bucket, key, shownFor, nil) // for the host and path alone
+	}
+	if err != nil {
+		return Object{}, err
+	}
+	u.RawQuery = proof
+	req, err := http.NewRequestWithContext(ctx, http.MethodHead, u.String(), nil)
+	if err != nil {
+		return Object{}, err
+	}
+	resp, err := s.transport.RoundTrip(req)
+	if err != nil {
+		return Object{}, err
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return Object{}, fmt.Errorf("%s: %w", resp.Status, ErrRefused)
+	}
+	return Object{Key: key, Size: resp.ContentLength, ETag: strings.Trim(resp.Header.Get("ETag"), `"`)}, nil
 }
 
 // kind turns answers of S3 into this package's errors.

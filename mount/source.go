@@ -21,6 +21,7 @@ type source struct {
 	publishing bool
 	planned    bool // a plan for the whole file was made
 	read       bool // a reader has been here
+	readers    int  // how many mounts a chunk in memory is kept for
 	lastEnd    int64
 	streak     int   // reads in a row that began where the one before ended
 	at         int64 // how far the reader has come
@@ -118,7 +119,7 @@ func (src *source) publish() {
 
 // have makes the n bytes from off on readable, which must lie within one chunk: in the flight that it returns, which the
 // caller must leave, or, if that is nil, in the cache. Errors: those of the store; of ctx.
-func (src *source) have(ctx context.Context, off int64, n int) (fl *flight, err error) {
+func (src *source) have(ctx context.Context, off int64, n int, from origin) (fl *flight, err error) {
 	chunk, at := int(off/cache.ChunkBytes), int(off%cache.ChunkBytes)
 	fetch := src.set.fetch
 	for {
@@ -128,7 +129,7 @@ func (src *source) have(ctx context.Context, off int64, n int) (fl *flight, err 
 		if src.cached != nil && src.cached.Ready(chunk) {
 			return nil, nil
 		}
-		if fl, err = fetch.join(src, chunk, at); err != nil {
+		if fl, err = fetch.join(src, chunk, at, from); err != nil {
 			return nil, err
 		}
 		if fl == nil {
@@ -147,7 +148,7 @@ func (src *source) settled(ctx context.Context, chunk int) error {
 	if src.cached.Ready(chunk) {
 		return nil
 	}
-	fl, err := src.set.fetch.join(src, chunk, 0)
+	fl, err := src.set.fetch.join(src, chunk, 0, fromAnywhere)
 	if fl == nil || err != nil {
 		return err
 	}

@@ -65,6 +65,17 @@ func (f *fetcher) fetch(fl *flight) error {
 // transfer makes one request for the next stretch that the flight lacks. Only run's goroutine changes have.
 func (f *fetcher) transfer(fl *flight) error {
 	off, n := fl.lacking()
+	if f.peers != nil && !fl.alone {
+		if home := f.peers.home(fl); home != "" {
+			defer f.peers.left()
+			err := f.peers.get(f.ctx, home, fl, off, n)
+			if err == nil || f.ctx.Err() != nil {
+				return err
+			}
+			fl.alone = true // the store has the rest
+			off, n = fl.lacking()
+		}
+	}
 	ctx, cancel := context.WithCancel(f.ctx)
 	defer cancel()
 	stalled := time.AfterFunc(stallTimeout, cancel)

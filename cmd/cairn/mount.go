@@ -111,6 +111,7 @@ type mountOptions struct {
 	ttl      time.Duration
 	patience time.Duration
 	others   bool
+	peers    peerFlags
 }
 
 func mountCommand() *cobra.Command {
@@ -134,6 +135,7 @@ ahead. Keys that no path can hold are at DIR/.cairn/key/ESCAPED-KEY (every byte 
 	c.Flags().Var(&o.memory, "memory", "memory for fetches under way, at least 64MiB")
 	c.Flags().DurationVar(&o.ttl, "metadata-ttl", 10*time.Second, "how long names and sizes are believed")
 	c.Flags().DurationVar(&o.patience, "patience", 2*time.Minute, "how long a read waits for the store before it is an I/O error")
+	o.peers.register(c)
 	c.Flags().BoolVar(&o.others, "allow-other", false, "let other users read")
 	c.AddCommand(mountStatusCommand())
 	return c
@@ -159,15 +161,19 @@ func runMount(c *cobra.Command, o *mountOptions, from, dir string) error {
 	if err != nil {
 		return err
 	}
+	peers, err := o.peers.config(store.Endpoint())
+	if err != nil {
+		return usageError(c, err)
+	}
 	held, err := cache.Open(cache.Config{Dir: path, LimitBytes: int64(o.size), FloorBytes: int64(o.free), Logger: log})
 	if err != nil {
-		return err
+		return errors.Join(err, closeListener(peers.Listener))
 	}
 	if dir, err = filepath.Abs(dir); err != nil {
 		return err
 	}
 	m, err := mount.New(store, held, mount.Config{Dir: dir, Name: from, Prefix: prefix, MemoryBytes: int64(o.memory),
-		MetadataTTL: o.ttl, Patience: o.patience, AllowOther: o.others, Logger: log})
+		MetadataTTL: o.ttl, Patience: o.patience, AllowOther: o.others, Peers: peers, Logger: log})
 	if err != nil {
 		return errors.Join(err, held.Close())
 	}
@@ -213,11 +219,15 @@ func mountText(s mount.Status) string {
 	if !s.Passthrough {
 		pass = "cached files pass through this process (not root, or a kernel before 6.9)"
 	}
+	peers := ""
+	if s.Peers > 0 {
+		peers = fmt.Sprintf("\npeers: %d others; %s from them, %s to them, %d failures", s.Peers, bytesText(s.FromPeers), bytesText(s.ToPeers), s.PeerFails)
+	}
 	return fmt.Sprintf("%s at %s, process %d, since %s: %s\nread: %s from the store, %s from the cache, %s from memory; %d open files\n"+
 		"fetches: %d, retried %d, failed %d\ncache: %s of %s in %d files, %d of them whole; %d evicted, %d damaged, %d times no room",
 		s.Name, s.Dir, s.PID, s.Since.Format(time.RFC3339), pass, bytesText(s.FromStore), bytesText(s.FromCache), bytesText(s.FromMemory),
 		s.OpenFiles, s.Fetches, s.Retries, s.Failures, bytesText(s.Cache.HeldBytes), bytesText(s.Cache.LimitBytes), s.Cache.Files,
-		s.Cache.Published, s.Cache.Evictions, s.Cache.Damaged, s.Cache.NoRoom)
+		s.Cache.Published, s.Cache.Evictions, s.Cache.Damaged, s.Cache.NoRoom) + peers
 }
 
 func unmountCommand() *cobra.Command {
