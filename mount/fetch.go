@@ -129,7 +129,7 @@ func (f *fetcher) settle(fl *flight) {
 		return
 	}
 	cached := fl.src.cached != nil && fl.src.cached.Has(fl.chunk)
-	if failed || cached && fl.served >= fl.size*fl.src.expects() {
+	if failed || cached && f.far(fl) || cached && fl.served >= fl.size*fl.src.expects() {
 		f.freeIdle(func(other *flight) bool { return other == fl })
 		f.forget(fl)
 		return
@@ -140,6 +140,12 @@ func (f *fetcher) settle(fl *flight) {
 		}
 	}
 	f.idle = append(f.idle, fl)
+}
+
+// far tells that a reader who goes in order is so far behind that the chunk's buffer is better used for those before it.
+func (f *fetcher) far(fl *flight) bool {
+	at, inOrder := fl.src.reader()
+	return inOrder && fl.chunk >= at+f.maxAhead
 }
 
 // freeIdle frees the idle flights that which says yes to and that nobody uses. mu is held.
@@ -242,10 +248,15 @@ func (f *fetcher) lift(p *plan) {
 	f.pump()
 }
 
-// moved lets plans go on when a reader has come to another chunk.
-func (f *fetcher) moved() {
+// moved lets the plan of a version go on when its reader has come to another chunk; it keeps near him again.
+func (f *fetcher) moved(src *source) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	for _, p := range f.plans {
+		if p.src == src {
+			p.free = false
+		}
+	}
 	f.pump()
 }
 

@@ -167,7 +167,7 @@ func (h *handle) Read(ctx context.Context, dest []byte, off int64) (fuse.ReadRes
 	if p != nil {
 		h.m.fetch.add(p)
 	} else if moved {
-		h.m.fetch.moved()
+		h.m.fetch.moved(h.src)
 	}
 	if first := int(cache.ChunkBytes - off%cache.ChunkBytes); n > first {
 		return h.readOver(ctx, dest[:n], off, first)

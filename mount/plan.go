@@ -29,7 +29,7 @@ const (
 	planEnds
 )
 
-const standsStill = 250 * time.Millisecond
+const standsStill = 500 * time.Millisecond
 
 // next returns the next chunk that is neither cached nor on its way.
 func (p *plan) next(window int, flying func(chunk int) bool) (chunk int, state planState) {
