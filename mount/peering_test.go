@@ -82,10 +82,13 @@ func TestFleetFetchesOnce(t *testing.T) {
 	if got := fetched(views); got > int64(len(want))*13/10 {
 		t.Errorf("%d bytes came from the store for %d mounts, want 1.3 times %d at the most", got, len(mounts), len(want))
 	}
-	for i, m := range mounts {
-		if s := m.m.Status(); s.FromPeers == 0 || s.ToPeers == 0 || s.Peers != 3 {
-			t.Errorf("mount %d: %+v", i, s)
-		}
+	var from, to int64
+	for _, m := range mounts {
+		s := m.m.Status()
+		from, to = from+s.FromPeers, to+s.ToPeers
+	}
+	if least := int64(len(mounts)-1) * int64(len(want)) * 9 / 10; from < least || to < from {
+		t.Errorf("%d bytes came from peers, who served %d; want %d at least", from, to, least)
 	}
 	asked := 0
 	for _, v := range views {

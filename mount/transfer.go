@@ -62,19 +62,34 @@ func (f *fetcher) fetch(fl *flight) error {
 	return nil
 }
 
+const peersAsked = 2 // for one chunk: the home, and the one who is home if that fails
+
+// fromPeers tries to get the next stretch from the mount that is the chunk's home.
+func (f *fetcher) fromPeers(fl *flight) bool {
+	for range peersAsked {
+		home := f.peers.home(fl)
+		if home == "" {
+			return false
+		}
+		off, n := fl.lacking()
+		err := f.peers.get(f.ctx, home, fl, off, n)
+		f.peers.left()
+		if err == nil || f.ctx.Err() != nil {
+			return err == nil
+		}
+	}
+	return false
+}
+
 // transfer makes one request for the next stretch that the flight lacks. Only run's goroutine changes have.
 func (f *fetcher) transfer(fl *flight) error {
 	off, n := fl.lacking()
 	if f.peers != nil && !fl.alone {
-		if home := f.peers.home(fl); home != "" {
-			defer f.peers.left()
-			err := f.peers.get(f.ctx, home, fl, off, n)
-			if err == nil || f.ctx.Err() != nil {
-				return err
-			}
-			fl.alone = true // the store has the rest
-			off, n = fl.lacking()
+		if f.fromPeers(fl) {
+			return nil
 		}
+		fl.alone = true // the store has the rest
+		off, n = fl.lacking()
 	}
 	ctx, cancel := context.WithCancel(f.ctx)
 	defer cancel()
