@@ -19,8 +19,8 @@ const (
 // lostDrive removes a drive's directory under load-free conditions and measures the time to the first rebuilt byte, the time
 // until all is well again, and the rate between them.
 func (s *suite) lostDrive(ctx context.Context) error {
-	if s.server == nil {
-		return fmt.Errorf("no server is running: %w", os.ErrProcessDone)
+	if err := s.running(ctx); err != nil {
+		return err
 	}
 	if _, err := s.load(ctx, Load{Op: OpGet, Size: lossObjectBytes, Clients: 1, For: time.Millisecond, Keep: true}); err != nil {
 		return err

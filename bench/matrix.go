@@ -3,7 +3,6 @@ package bench
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"time"
 )
 
@@ -18,7 +17,7 @@ var aims = map[string]float64{
 
 // matrix measures puts and gets of all sizes, ranges, lists and deletes.
 func (s *suite) matrix(ctx context.Context) error {
-	if err := s.start(ctx, "--data", filepath.Join(s.dir, "data"), "--drives", "6", "--profile", "4+2"); err != nil {
+	if err := s.running(ctx); err != nil {
 		return err
 	}
 	for _, size := range matrixSizes {

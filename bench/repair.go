@@ -102,8 +102,8 @@ func rebuildShard(code *erasure.Code, files []*os.File, units [][]byte, at int64
 
 // besideRepair measures clients while all is well, and again while a drive's shards are rebuilt as fast as that may go.
 func (s *suite) besideRepair(ctx context.Context) error {
-	if s.server == nil {
-		return fmt.Errorf("no server is running: %w", os.ErrProcessDone)
+	if err := s.running(ctx); err != nil {
+		return err
 	}
 	var throttle admin.Throttle
 	if err := s.ask(ctx, "/api/v1/repair/throttle", &throttle); err != nil {

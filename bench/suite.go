@@ -157,6 +157,14 @@ func (s *suite) start(ctx context.Context, args ...string) (err error) {
 	return err
 }
 
+// running makes sure that the matrix's server runs: a stage that runs alone starts it.
+func (s *suite) running(ctx context.Context) error {
+	if s.server != nil {
+		return nil
+	}
+	return s.start(ctx, "--data", filepath.Join(s.dir, "data"), "--drives", "6", "--profile", "4+2")
+}
+
 func (s *suite) stop() {
 	if s.server == nil {
 		return
