@@ -175,13 +175,13 @@ type Outlook struct {
 // outlookCorrelation is the factor on failures once one has happened, for the figure beside the independent one.
 const outlookCorrelation = 10
 
-// Look models a profile.
-func Look(p cairn.Profile, m Measured, scrubEvery time.Duration) (Outlook, error) {
+// Look models a profile. Latent errors are not measured, and so left out.
+func Look(p cairn.Profile, m Measured) (Outlook, error) {
 	code, err := ParseCode(p.String())
 	if err != nil {
 		return Outlook{}, err
 	}
-	r := Risks{Lambda: m.UsedLambda, MTTR: m.UsedMTTR.Seconds() / yearSeconds, ScrubEvery: scrubEvery.Seconds() / yearSeconds}
+	r := Risks{Lambda: m.UsedLambda, MTTR: m.UsedMTTR.Seconds() / yearSeconds}
 	up := Availability(r.Lambda, r.MTTR)
 	o := Outlook{Profile: p, Read: code.Readable(up), Write: KOfN(p.WriteQuorum(), code.N, up), MTTDLYears: MTTDL(code, r),
 		Correlation: outlookCorrelation}

@@ -115,7 +115,7 @@ func TestOutlook(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		o, err := Look(p, m, 14*24*time.Hour)
+		o, err := Look(p, m)
 		if err != nil || math.Abs(o.MTTDLYears/want-1) > 0.05 || o.Correlated >= o.MTTDLYears || o.Write > o.Read || o.Read >= 1+1e-15 {
 			t.Errorf("%s: %+v, %v, want %v years", text, o, err, want)
 		}

@@ -68,7 +68,7 @@ func (f *serverFlags) register(fl *pflag.FlagSet) {
 	fl.StringVar(&f.data, "data", defaultData, "directory of this process")
 	fl.IntVar(&f.drives, "drives", 0, "drive directories to make below --data (default 6 on the first start)")
 	fl.StringArrayVar(&f.named, "drive", nil, "path of a disk; repeat for each. An absent path is never created, an empty one is taken over")
-	fl.StringVar(&f.profile, "profile", "", "data+parity shards of new volumes (default 4+2 with six drives or more)")
+	fl.StringVar(&f.profile, "profile", "", "data+parity shards of new volumes, or data+2+global, e.g. 12+2+2, for a locally repairable code (default 4+2 with six drives or more)")
 	fl.StringVar(&f.s3Addr, "s3-addr", envS3Addr, "where S3 is served")
 	fl.StringArrayVar(&f.domains, "s3-domain", nil, "serve BUCKET.DOMAIN as well as /BUCKET; repeat for each (always: localhost)")
 	fl.StringVar(&f.ownership, "s3-object-ownership", "", "object ownership of buckets that set none: BucketOwnerEnforced (the default: no ACLs), BucketOwnerPreferred or ObjectWriter")

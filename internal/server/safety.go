@@ -17,8 +17,6 @@ const (
 	historyRow   = "durability.history" // JSON of durability.History
 	historyEvery = time.Minute
 	historyRows  = 65536 // rows of damage that are looked at
-	// outlookScrub is the interval of scrub that the outlook is told. Latent errors are not measured, so it says nothing yet.
-	outlookScrub = 14 * 24 * time.Hour
 )
 
 // keepHistory looks at the drives once a minute, beside the metadata's leader, and keeps what it saw.
@@ -90,7 +88,7 @@ func (f *facts) safety(ctx context.Context, st *admin.Status) {
 	}
 	slices.SortFunc(profiles[1:], func(a, b cairn.Profile) int { return strings.Compare(a.String(), b.String()) })
 	for _, p := range profiles {
-		if o, err := durability.Look(p, all, outlookScrub); err == nil {
+		if o, err := durability.Look(p, all); err == nil {
 			s.Outlook = append(s.Outlook, o)
 		}
 	}
