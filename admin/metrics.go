@@ -87,6 +87,7 @@ var (
 	descDriveLive  = desc("cairn_datanode_drive_live_bytes", "Bytes of live shards.", "path", "drive")
 	descDriveDead  = desc("cairn_datanode_drive_dead_bytes", "Bytes that wait for compaction.", "path", "drive")
 	descDriveErr   = desc("cairn_datanode_drive_errors_total", "Read and write errors and checksum mismatches.", "path", "drive")
+	descScore      = desc("cairn_datanode_drive_health_score", "100 for a healthy drive, less the more speaks for its wearing out.", "path", "drive")
 	descShards     = desc("cairn_datanode_drive_shards_count", "Shards on the drive.", "path", "drive")
 	descVoter      = desc("cairn_meta_voter_up_state", "1 if the voter is up.", "voter", "path")
 	descLeader     = desc("cairn_meta_voter_leader_state", "1 if the voter leads.", "voter", "path")
@@ -198,6 +199,9 @@ func collectDrives(drives []Drive, gauge func(d *prometheus.Desc, v float64, lab
 		gauge(descDriveDead, float64(d.DeadBytes), d.Path, d.ID)
 		gauge(descDriveErr, float64(d.Errors), d.Path, d.ID)
 		gauge(descShards, float64(d.Shards), d.Path, d.ID)
+		if d.Health != nil {
+			gauge(descScore, float64(d.Health.Score), d.Path, d.ID)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 
 	"cairn"
 	"cairn/durability"
+	"cairn/health"
 )
 
 // Status is the answer to GET /api/v1/status: what `cairn status` prints and the dashboard shows.
@@ -44,7 +45,8 @@ type Drive struct {
 	LiveBytes  int64            `json:"live_bytes"`
 	DeadBytes  int64            `json:"dead_bytes"`
 	Shards     int64            `json:"shards"`
-	Errors     int64            `json:"errors"` // read and write errors and checksum mismatches since the start
+	Errors     int64            `json:"errors"`           // read and write errors and checksum mismatches since the start
+	Health     *health.Verdict  `json:"health,omitempty"` // none until it was measured for a minute
 }
 
 // Capacity sums up the readable drives. Drives that share a file system count its size and free space once.

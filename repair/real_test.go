@@ -73,7 +73,7 @@ type box struct {
 // newStore opens a store that runs until its stop is called.
 func newStore(t testing.TB, b box, disk vfs.FS) *store {
 	s := &store{t: t, dir: b.dir, sums: map[string][32]byte{}, rand: rand.NewChaCha8([32]byte{7})}
-	nc := datanode.Config{Cluster: b.cluster, Node: b.id, FS: disk, SegmentBytes: 16 << 20, Log: slog.New(slog.DiscardHandler)}
+	nc := datanode.Config{Cluster: b.cluster, Node: b.id, FS: disk, SegmentBytes: 16 << 20, HungAfter: time.Minute, Log: slog.New(slog.DiscardHandler)}
 	for i := range 6 {
 		nc.Drives = append(nc.Drives, datanode.DriveConfig{Path: s.path(i), Create: !b.missing})
 		must(t, disk.Mkdir(s.path(i)))

@@ -24,7 +24,7 @@ func nodeCommand() *cobra.Command {
 func driveCommand() *cobra.Command {
 	return group("drive", "Show the drives of the cluster, and empty them",
 		listCommand("List the drives", "/api/v1/drives", func(list []cairn.Drive) string { return drivesText(list, time.Now()) }),
-		showCommand("DRIVE", "Show one drive, by its ID, the beginning of it, or its path", findDrive, func(d cairn.Drive) string { return driveText(d, time.Now()) }),
+		showCommand("DRIVE", "Show one drive, by its ID, the beginning of it, or its path", findDriveDetail, func(d driveDetail) string { return driveDetailText(d, time.Now()) }),
 		driveDrainCommand(), driveUndrainCommand())
 }
 

@@ -1,14 +1,55 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net/url"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"cairn"
 	"cairn/admin"
+	"cairn/health"
 )
+
+// driveDetail is a drive with its health.
+type driveDetail struct {
+	cairn.Drive
+	Health *health.Verdict `json:"health,omitempty"`
+}
+
+func findDriveDetail(ctx context.Context, a *adminClient, what string) (d driveDetail, err error) {
+	if d.Drive, err = findDrive(ctx, a, what); err != nil {
+		return d, err
+	}
+	var st admin.Status
+	if err := a.call(ctx, "GET", "/api/v1/status", &st); err != nil {
+		return d, err
+	}
+	for _, row := range st.Drives {
+		if row.ID == d.ID.String() {
+			d.Health = row.Health
+		}
+	}
+	return d, nil
+}
+
+func driveDetailText(d driveDetail, now time.Time) string {
+	text := driveText(d.Drive, now)
+	if d.Health == nil {
+		return text + "health   not measured yet\n"
+	}
+	text += fmt.Sprintf("health   %d of 100", d.Health.Score)
+	if d.Health.Wearing {
+		text += ": it wears out; empty it with `cairn drive drain`"
+	}
+	text += "\n"
+	for _, s := range d.Health.Signals {
+		text += fmt.Sprintf("         -%d %s: %s\n", s.Cost, s.Kind, s.Text)
+	}
+	return text
+}
 
 func driveDrainCommand() *cobra.Command {
 	var output outputFlag

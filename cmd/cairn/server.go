@@ -39,6 +39,7 @@ type serverFlags struct {
 	proxies                                    []string
 	oidc                                       iam.OIDCConfig
 	scrubInterval                              time.Duration
+	failingDrives                              string
 	memberFlags
 }
 
@@ -86,6 +87,7 @@ func (f *serverFlags) register(fl *pflag.FlagSet) {
 	fl.StringVar(&f.encryption.Vault.Address, "kms-vault", "", "serve SSE-KMS by the transit engine of this Vault (https://host:8200); its token is $"+envVaultToken)
 	fl.StringVar(&f.encryption.Vault.Mount, "kms-vault-mount", "transit", "where that engine is mounted")
 	fl.StringVar(&f.encryption.DefaultKey, "kms-default-key", "default", "key for SSE-KMS requests that name none")
+	fl.StringVar(&f.failingDrives, "failing-drives", server.WearingTell, "what to do about a drive that wears out (see cairn drive show): tell, or drain: empty it, one drive a day at most")
 	fl.DurationVar(&f.scrubInterval, "scrub-interval", 14*24*time.Hour, "how long the deep scrub may take to read every byte of every drive; at least "+minScrubInterval.String())
 	f.memberFlags.register(fl)
 	fl.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
@@ -128,7 +130,7 @@ func runServer(c *cobra.Command, f *serverFlags) (err error) {
 		Directory: dir, MetaVoters: f.voters, S3Addr: f.s3Addr, S3Domains: f.domains, AdminAddr: f.adminAddr,
 		ObjectOwnership: f.ownership, TrustedProxies: proxies, OIDC: oidc,
 		AccessKey: cred.AccessKey, SecretKey: cred.SecretKey, Logger: logger, Interconnect: enlisted.Listener,
-		ScrubInterval: f.scrubInterval,
+		ScrubInterval: f.scrubInterval, FailingDrives: f.failingDrives,
 	})
 	if err != nil {
 		return err
@@ -161,6 +163,9 @@ func (f serverFlags) parse() (w server.Wish, level slog.Level, err error) {
 	}
 	if f.scrubInterval < minScrubInterval {
 		return w, level, fmt.Errorf("--scrub-interval %v: want %v or more; scrub cannot be turned off", f.scrubInterval, minScrubInterval)
+	}
+	if f.failingDrives != server.WearingTell && f.failingDrives != server.WearingDrain {
+		return w, level, fmt.Errorf("--failing-drives %s: want tell or drain", f.failingDrives)
 	}
 	w.Drives = f.drives
 	for _, path := range f.named {

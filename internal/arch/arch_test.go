@@ -35,6 +35,7 @@ var table = map[string][]string{
 	"repair":               {"erasure"},
 	"jobs":                 {},
 	"durability":           {},
+	"health":               {},
 	"scrub":                {},
 	"sse":                  {},
 	"object":               {"meta", "sse"},
@@ -42,7 +43,7 @@ var table = map[string][]string{
 	"s3api":                {"object", "iam", "meta", "lifecycle", "sse", "events"}, // of meta the requests that object passes on
 	"hub":                  {"object", "iam", "meta"},
 	"mount":                {}, // any S3 endpoint, this store too, through minio-go
-	"admin":                {"object", "iam", "membership", "meta", "events", "durability", "web"},
+	"admin":                {"object", "iam", "membership", "meta", "events", "durability", "health", "web"},
 	"web":                  {},
 	"bench":                {"erasure", "meta", "admin", "internal/process"},
 	"cmd/cairn":            {anything},

@@ -6,14 +6,16 @@ import (
 	"net/http"
 
 	"cairn/admin"
+	"cairn/health"
 	"cairn/internal/rpc"
 )
 
 // leaderFacts are what only the process beside the metadata's leader knows.
 type leaderFacts struct {
-	Voters []admin.Voter `json:"voters"`
-	Scrub  admin.Scrub   `json:"scrub"`
-	Repair admin.Repair  `json:"repair"`
+	Voters []admin.Voter    `json:"voters"`
+	Scrub  admin.Scrub      `json:"scrub"`
+	Repair admin.Repair     `json:"repair"`
+	Health []health.Verdict `json:"health,omitempty"`
 }
 
 const (
@@ -22,7 +24,7 @@ const (
 )
 
 func (f *facts) ownLeaderFacts() leaderFacts {
-	l := leaderFacts{Scrub: f.scrub(), Repair: f.repair()}
+	l := leaderFacts{Scrub: f.scrub(), Repair: f.repair(), Health: f.parts.wearing.Verdicts()}
 	for _, v := range f.parts.meta.Status().Voters {
 		row := admin.Voter{ID: v.ID, Drive: v.Drive.String(), Path: v.Path, State: v.State, Leader: v.Leader}
 		if !v.Node.IsZero() {

@@ -47,6 +47,7 @@ type parts struct {
 	jobs       *jobs.Manager
 	teller     *events.Deliverer
 	metrics    *admin.Metrics
+	wearing    *wearing // of all drives' health
 	homes      homePlan
 	logger     *slog.Logger
 }
@@ -237,6 +238,7 @@ func (p *parts) loops(state State) []loop {
 		{"steward", p.steward.Run},
 		{"repair", p.repairer.Run},
 		{"scrub", p.scrubber.Run},
+		{"health", p.wearing.Run},
 		{"jobs", p.jobs.Run},
 		{"events", p.teller.Run},
 		{"history", p.keepHistory},

@@ -49,6 +49,8 @@ type Config struct {
 	Interconnect net.Listener
 	// ScrubInterval is how long the deep scrub may take to read everything. Default 14 days.
 	ScrubInterval time.Duration
+	// FailingDrives is what is done about drives that wear out: WearingTell (the default) or WearingDrain.
+	FailingDrives string
 	// ReadyWithin bounds one readiness probe. Default 3 s.
 	ReadyWithin time.Duration
 }
@@ -77,6 +79,12 @@ func (c *Config) fill() error {
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.FailingDrives == "" {
+		c.FailingDrives = WearingTell
+	}
+	if c.FailingDrives != WearingTell && c.FailingDrives != WearingDrain {
+		return &cairn.Error{Op: "server.open", Subject: "failing drives " + c.FailingDrives, Err: fmt.Errorf("want tell or drain: %w", cairn.ErrInvalid)}
 	}
 	if c.ReadyWithin == 0 {
 		c.ReadyWithin = 3 * time.Second
@@ -129,6 +137,7 @@ func Open(cfg Config) (s *Server, err error) {
 		return nil, err
 	}
 	facts := &facts{server: s, parts: s.parts}
+	s.parts.wearing = &wearing{parts: s.parts, mode: cfg.FailingDrives, measured: facts.measured, drain: facts}
 	if s.parts.site != nil {
 		s.parts.site.server.Mount(leaderPath, cairn.AllRoles, http.HandlerFunc(facts.serveLeaderFacts))
 		s.parts.site.mount(s.state, s.parts.meta, s.parts.node, s.settings)

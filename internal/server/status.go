@@ -13,6 +13,7 @@ import (
 	"cairn"
 	"cairn/admin"
 	"cairn/erasure"
+	"cairn/health"
 )
 
 const volumePage = 1000
@@ -37,7 +38,7 @@ func (f *facts) Status(ctx context.Context) (admin.Status, error) {
 		Started: f.server.started, Now: now, BlobsBySpare: map[int]int64{}, Reasons: []string{},
 		Voters: leader.Voters, Scrub: leader.Scrub, Repair: leader.Repair}
 	evidence := admin.Evidence{Profile: state.Profile, VotersWanted: f.votersWanted(), Queued: st.Repair.Queued}
-	f.drives(ctx, &st, &evidence)
+	f.drives(ctx, &st, &evidence, leader.Health)
 	for _, v := range st.Voters {
 		if v.State == admin.VoterUp {
 			evidence.VotersOK++
@@ -83,7 +84,7 @@ func degraded(spares map[int]int64, volumes []cairn.Volume) (n int64) {
 	return n
 }
 
-func (f *facts) drives(ctx context.Context, st *admin.Status, e *admin.Evidence) {
+func (f *facts) drives(ctx context.Context, st *admin.Status, e *admin.Evidence, verdicts []health.Verdict) {
 	seen := map[uint64]bool{}
 	for _, d := range f.measured(ctx) {
 		row := admin.Drive{Node: d.node, Path: d.Path, State: d.State, Since: d.Since, Reason: d.Reason, TotalBytes: d.TotalBytes,
@@ -91,6 +92,7 @@ func (f *facts) drives(ctx context.Context, st *admin.Status, e *admin.Evidence)
 			Errors: d.ReadErrors + d.WriteErrors + d.Corruptions}
 		if !d.ID.IsZero() {
 			row.ID = d.ID.String()
+			row.Health = healthOf(verdicts, d.ID)
 		}
 		st.Drives = append(st.Drives, row)
 		e.DrivesTotal++
