@@ -12,6 +12,7 @@
 // an order that depends on the program alone, unless the runtime interrupts one that had the processor for 10 ms of
 // real time, as happens when the machine is busy, and unless the race detector is on, under which it shuffles on purpose. Then a message may travel together with the next one or by
 // itself, and what follows differs; the faults and the operations do not. TestSameTrace says what is relied on.
+// Where a select finds two cases ready it draws by lot, outside every seed: some seeds have two or three traces.
 //
 // It does not simulate crashes of Pebble's own file operations at every step (meta/replica's sweeps do), corrupt bytes
 // on the way (TLS and the frames' checksums are tested by themselves), or clocks that disagree: nodes share one clock.

@@ -1,7 +1,9 @@
 package replica
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"sync"
 )
 
@@ -10,9 +12,11 @@ import (
 type leaderCalls struct {
 	mu   sync.Mutex
 	list map[*leaderCall]struct{}
+	made uint64
 }
 
 type leaderCall struct {
+	made   uint64 // the how many-th
 	route  route
 	cancel context.CancelFunc
 }
@@ -21,9 +25,10 @@ type leaderCall struct {
 func (g *Group) callLeader(ctx context.Context, r route, what string, body []byte) ([]byte, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	c := &leaderCall{r, cancel}
 	l := &g.leaderCalls
 	l.mu.Lock()
+	l.made++
+	c := &leaderCall{l.made, r, cancel}
 	if l.list == nil {
 		l.list = make(map[*leaderCall]struct{})
 	}
@@ -37,7 +42,7 @@ func (g *Group) callLeader(ctx context.Context, r route, what string, body []byt
 	return g.call(ctx, r.node, what, body)
 }
 
-// endMisled ends the calls to leaders that are deposed by now.
+// endMisled ends the calls to leaders that are deposed by now, in the order in which they began.
 func (g *Group) endMisled() {
 	l := &g.leaderCalls
 	l.mu.Lock()
@@ -46,9 +51,14 @@ func (g *Group) endMisled() {
 		return
 	}
 	r := g.routeNow()
+	var misled []*leaderCall
 	for c := range l.list {
 		if r.known() && r != c.route {
-			c.cancel()
+			misled = append(misled, c)
 		}
+	}
+	slices.SortFunc(misled, func(a, b *leaderCall) int { return cmp.Compare(a.made, b.made) })
+	for _, c := range misled {
+		c.cancel()
 	}
 }

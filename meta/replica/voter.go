@@ -345,7 +345,7 @@ func (v *voter) bestFollower() (best uint64) {
 		if other != nil && other.syncSince.Load() != 0 && time.Since(time.Unix(0, other.syncSince.Load())) > v.cfg.StallLimit {
 			continue
 		}
-		if p.Match > match {
+		if p.Match > match || p.Match == match && id < best { // the same one, whatever the map's order
 			best, match = id, p.Match
 		}
 	}
