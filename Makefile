@@ -59,11 +59,6 @@ sweep:
 simulate:
 	$(GO) test -timeout 10m ./internal/simcluster
 
-# Under the race detector the simulated cluster runs a few seeds; here it runs 200.
-.PHONY: simulate
-simulate:
-	$(GO) test -timeout 10m ./internal/simcluster
-
 # The real binary, without the race detector, on real directories.
 test-e2e: build
 	CAIRN_BINARY=$(CURDIR)/$(BIN) $(GO) test -tags e2e -count=1 -timeout 15m ./e2e/

@@ -9,10 +9,11 @@
 //
 // The same seed gives the same trace (Trace: every delivery with its bytes, every sync, every fault, at its nanosecond) as far
 // as the Go scheduler lets it: with one processor (GOMAXPROCS=1) goroutines that are ready in the same instant run in
-// an order that depends on the program alone, unless the runtime interrupts one that had the processor for 10 ms of
-// real time, as happens when the machine is busy, and unless the race detector is on, under which it shuffles on purpose. Then a message may travel together with the next one or by
-// itself, and what follows differs; the faults and the operations do not. TestSameTrace says what is relied on.
-// Where a select finds two cases ready it draws by lot, outside every seed: some seeds have two or three traces.
+// an order that depends on the program alone. Three things are outside every seed: the runtime interrupts a goroutine that
+// had the processor for 10 ms of real time, as happens when the machine is busy; a select that finds two cases ready draws
+// one by lot; and the race detector shuffles goroutines on purpose. Then a message may travel together with the next
+// one or by itself, and what follows differs: most seeds have one trace, some have two or three. The faults and what
+// clients mean to do never differ. TestSameTrace says what is relied on.
 //
 // It does not simulate crashes of Pebble's own file operations at every step (meta/replica's sweeps do), corrupt bytes
 // on the way (TLS and the frames' checksums are tested by themselves), or clocks that disagree: nodes share one clock.
