@@ -8,6 +8,7 @@ import (
 
 	"cairn"
 	"cairn/lifecycle"
+	"cairn/meta/replica"
 )
 
 // LifecycleConfig is the name of a bucket's lifecycle rules among its configurations: a lifecycle.Config as JSON.
@@ -139,6 +140,29 @@ func (o *object) succeed(f *lifecycle.Version) {
 func (o *object) lookAgain() {
 	if o.rules != nil {
 		o.putDue(o.t.now, dueKey)
+	}
+}
+
+// aborts returns a function that tells whether a rule of its bucket will abort an upload. It reads each bucket once.
+func (c *ruleCache) aborts(w *replica.View) func(u *cairn.Upload) (bool, error) {
+	seen := map[string]*lifecycle.Config{}
+	return func(u *cairn.Upload) (bool, error) {
+		rules, ok := seen[u.Bucket]
+		if !ok {
+			b, err := readBucket(w, u.Bucket)
+			if isNotFound(err) {
+				return false, nil
+			}
+			if err == nil {
+				rules, err = c.of(&b)
+			}
+			if err != nil {
+				return false, err
+			}
+			seen[u.Bucket] = rules
+		}
+		due, _ := rules.AbortDue(u.Key, u.Created)
+		return !due.IsZero(), nil
 	}
 }
 

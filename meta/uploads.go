@@ -102,10 +102,12 @@ func readUpload(w *replica.View, bucket, key, id string) (b cairn.Bucket, u cair
 	return b, u, err
 }
 
-// StaleUploads returns up to max uploads, of any bucket, that were created before t, oldest first.
+// StaleUploads returns up to max uploads, of any bucket, that were created before t, oldest first. Those that a lifecycle rule of
+// their bucket will abort are not among them, however old: the rule decides.
 func (s *Store) StaleUploads(ctx context.Context, before time.Time, max int) (list []cairn.Upload, err error) {
 	err = s.read(ctx, s.groups.system(), func(w *replica.View) error {
 		list = nil
+		ruled := s.rules.aborts(w)
 		return w.Walk([]byte{famAge}, key1(famAge, uint64(before.UnixNano())), func(c replica.Cursor) error {
 			for ; c.Valid() && len(list) < max; c.Next() {
 				k := c.Key()
@@ -121,8 +123,12 @@ func (s *Store) StaleUploads(ctx context.Context, before time.Time, max int) (li
 				if err != nil {
 					return err
 				}
-				list = append(list, cairn.Upload{Bucket: string(name), Key: key, ID: string(id),
-					Created: time.Unix(0, int64(nanos)).UTC()})
+				u := cairn.Upload{Bucket: string(name), Key: key, ID: string(id), Created: time.Unix(0, int64(nanos)).UTC()}
+				if yes, err := ruled(&u); err != nil {
+					return err
+				} else if !yes {
+					list = append(list, u)
+				}
 			}
 			return nil
 		})

@@ -139,7 +139,7 @@ func (c *call) list(v2 bool) error {
 func (l *listing) append(b []byte, bucket string, page *meta.Page) []byte {
 	b = append(b, `<ListBucketResult xmlns="`+xmlNamespace+`">`...)
 	b = appendElement(b, "Name", bucket)
-	b = l.name(b, "Prefix", l.prefix)
+	b = l.echoPrefix(b)
 	if l.v2 {
 		b = l.appendV2(b, page)
 	} else {
@@ -174,6 +174,18 @@ func (l *listing) appendV2(b []byte, page *meta.Page) []byte {
 		b = appendElement(b, "NextContinuationToken", encodeToken(page.Next))
 	}
 	return appendInt(b, "KeyCount", int64(len(page.Versions)+len(page.Prefixes)))
+}
+
+// unsafeInV1 are the bytes of a prefix that no client could read back if they were not encoded.
+var unsafeInV1 = strings.NewReplacer("%", "%25", "+", "%2B")
+
+// echoPrefix tells the prefix that was asked for. Of ListObjects' first version some clients decode it and some do not: what both
+// read alike goes out as it is, and only what decoding would change is encoded.
+func (l *listing) echoPrefix(b []byte) []byte {
+	if l.v2 || !l.url {
+		return l.name(b, "Prefix", l.prefix)
+	}
+	return appendElement(b, "Prefix", unsafeInV1.Replace(l.prefix))
 }
 
 func (l *listing) name(b []byte, element, value string) []byte {

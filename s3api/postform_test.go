@@ -165,11 +165,16 @@ func TestPostFormAnswers(t *testing.T) {
 	a.do(req{method: "GET", path: "/anns/public", key: "-"}).want(t, "reading it", 200, "")
 	a.post(t, "/anns", formFields{"key", "tagged", "tagging", "<Tagging><TagSet><Tag><Key>a</Key><Value>b</Value></Tag></TagSet></Tagging>"}, "body").want(t, "tags", 204, "")
 
-	policy := base64.StdEncoding.EncodeToString([]byte(`{"expiration":"2099-01-01T00:00:00Z","conditions":[["starts-with","$key",""]]}`))
+	policy := base64.StdEncoding.EncodeToString([]byte(`{"expiration":"2099-01-01T00:00:00Z","conditions":[{"bucket":"anns"},["starts-with","$key",""]]}`))
 	mac := hmac.New(sha1.New, []byte(testSecret))
 	mac.Write([]byte(policy))
 	v2 := formFields{"key", "v2", "AWSAccessKeyId", "annKEY", "policy", policy, "signature", base64.StdEncoding.EncodeToString(mac.Sum(nil))}
 	a.post(t, "/anns", v2, "body").want(t, "version 2", 204, "")
+	anywhere := base64.StdEncoding.EncodeToString([]byte(`{"expiration":"2099-01-01T00:00:00Z","conditions":[["starts-with","$key",""]]}`))
+	mac.Reset()
+	mac.Write([]byte(anywhere))
+	a.post(t, "/anns", v2.with("policy", anywhere).with("signature", base64.StdEncoding.EncodeToString(mac.Sum(nil))), "body").
+		want(t, "a policy that speaks of no bucket", 403, "AccessDenied")
 	a.post(t, "/anns", v2.with("signature", "AAAA"), "body").want(t, "version 2, forged", 403, "SignatureDoesNotMatch")
 	a.do(req{method: "POST", path: "/anns", key: "-", header: []string{"Content-Type", "text/plain"}, body: "x"}).want(t, "no form", 412, "PreconditionFailed")
 

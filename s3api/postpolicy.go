@@ -164,7 +164,7 @@ func (p *postPolicy) check(fields map[string]string, now time.Time) error {
 // uncovered knows the fields that a policy need not speak of.
 func uncovered(name string) bool {
 	switch name {
-	case "x-amz-signature", "signature", "awsaccesskeyid", "policy", "file", "bucket":
+	case "x-amz-signature", "signature", "awsaccesskeyid", "policy", "file":
 		return true
 	}
 	return strings.HasPrefix(name, "x-ignore-")

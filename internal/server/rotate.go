@@ -15,6 +15,15 @@ import (
 // versions opens as before, so nothing waits for the job.
 func (f *facts) RotateKey(ctx context.Context, name string) (r admin.Rotated, err error) {
 	p := f.parts
+	all, err := p.meta.Jobs(ctx)
+	if err != nil {
+		return r, err
+	}
+	for _, j := range all {
+		if j.Kind == cairn.JobRewrap && j.Subject == name && !j.Ended() {
+			return r, &cairn.Error{Op: "server.rotate key", Subject: name, Err: fmt.Errorf("job %s still wraps data keys anew: %w", j.ID, cairn.ErrExists)}
+		}
+	}
 	if _, inFile := p.keys.service.(*sse.Ring); name == sse.StoreKey || inFile {
 		if err := p.oneCopyOfKeys(ctx); err != nil {
 			return r, err
