@@ -291,7 +291,31 @@ func FuzzDocuments(f *testing.F) {
 	f.Add([]byte(`<!DOCTYPE a [<!ENTITY b "c">]><Tagging><TagSet><Tag><Key>&b;</Key></Tag></TagSet></Tagging>`))
 	f.Add([]byte(`<ServerSideEncryptionConfiguration><Rule><ApplyServerSideEncryptionByDefault><SSEAlgorithm>aws:kms</SSEAlgorithm>` +
 		`</ApplyServerSideEncryptionByDefault></Rule></ServerSideEncryptionConfiguration>`))
+	f.Add([]byte(`<NotificationConfiguration><QueueConfiguration><Queue>arn:cairn:sqs::q:webhook</Queue><Event>s3:ObjectCreated:*</Event>` +
+		`<Filter><S3Key><FilterRule><Name>prefix</Name><Value>a</Value></FilterRule></S3Key></Filter></QueueConfiguration></NotificationConfiguration>`))
+	f.Add([]byte(`<LifecycleConfiguration><Rule><Filter><And><Prefix>p</Prefix><Tag><Key>k</Key><Value>v</Value></Tag></And></Filter><Status>Enabled</Status>` +
+		`<Expiration><Days>1</Days></Expiration></Rule></LifecycleConfiguration>`))
+	f.Add([]byte(`<CORSConfiguration><CORSRule><AllowedOrigin>*</AllowedOrigin><AllowedMethod>GET</AllowedMethod></CORSRule></CORSConfiguration>`))
 	f.Fuzz(func(t *testing.T, doc []byte) {
+		var told notificationDoc
+		if decodeXML(doc, "NotificationConfiguration", &told) == nil {
+			if rules, err := told.parse(); err == nil && len(rules.Rules) != len(told.Queues) {
+				t.Errorf("%d rules of %d", len(rules.Rules), len(told.Queues))
+			}
+		}
+		var life lifecycleDoc
+		if decodeXML(doc, "LifecycleConfiguration", &life) == nil {
+			if rules, err := life.parse(); err == nil && len(rules.Rules) != len(life.Rules) {
+				t.Errorf("%d rules of %d", len(rules.Rules), len(life.Rules))
+			}
+		}
+		var cors corsDoc
+		if decodeXML(doc, "CORSConfiguration", &cors) == nil {
+			for i := range cors.CORSRule {
+				_ = cors.CORSRule[i].check()
+			}
+			cors.match("http://a", "GET", []string{"x-a"})
+		}
 		var enc encryptionDoc
 		if decodeXML(doc, "ServerSideEncryptionConfiguration", &enc) == nil {
 			if r, err := enc.rule(); err == nil && r.Scheme != cairn.SSES3 && r.Scheme != cairn.SSEKMS {
@@ -306,7 +330,7 @@ func FuzzDocuments(f *testing.F) {
 			t.Error("no parts and no error")
 		}
 		var tags taggingDoc
-		if decodeXML(doc, "Tagging", &tags) == nil {
+		if decodeXML(doc, "Tagging", &tags) == nil && tags.TagSet != nil {
 			for _, tag := range tags.TagSet.Tag {
 				if len(tag.Key) > len(doc) {
 					t.Error("a key longer than the document")
