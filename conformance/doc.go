@@ -21,5 +21,5 @@
 //
 // %(…) stands for: b, b2 (the group's buckets), a remembered name, alice and bob (canonical IDs), fill N (N bytes), md5, crc32, crc32c,
 // crc64nvme, sha1, sha256 (of the body, base64), md5 of TEXT (hexadecimal), http ±DURATION and iso ±DURATION (times), key N (one
-// segment of N bytes), b64 TEXT, br (a line's end).
+// segment of N bytes), b64 TEXT, signed USER TEXT (the signature of a form's policy), br and crlf (a line's end).
 package conformance

@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"context"
+	"crypto/hmac"
 	"crypto/md5"
 	"crypto/sha1"
 	"crypto/sha256"
@@ -282,6 +283,13 @@ func (g *group) value(name string, body []byte) (string, error) {
 		return strings.Repeat("x", max(n, 0)), err
 	case "br":
 		return "\n", nil
+	case "crlf":
+		return "\r\n", nil
+	case "signed": // a form's policy: its base64, signed by a user
+		user, text, _ := strings.Cut(arg, " ")
+		mac := hmac.New(sha1.New, []byte(g.client.secrets[user][1]))
+		mac.Write([]byte(base64.StdEncoding.EncodeToString([]byte(text))))
+		return base64.StdEncoding.EncodeToString(mac.Sum(nil)), nil
 	case "b64":
 		return base64.StdEncoding.EncodeToString([]byte(arg)), nil
 	case "http", "iso":
