@@ -104,3 +104,29 @@ func scale(short, soak int) int {
 	}
 	return short
 }
+
+// TestPageWork: what a page costs depends on the page, not on how many keys the bucket has, nor on how many versions one key has.
+func TestPageWork(t *testing.T) {
+	s := newStore(t, 1)
+	mustBucket(t, s, "b", cairn.VersioningEnabled)
+	steps := func() int {
+		t.Helper()
+		s.FlushForTest() // what was written over stays in memory until then
+		n, err := meta.ListSteps(t.Context(), s, "b", 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	key := func(i int) string { return fmt.Sprintf("k%07d", i) }
+	putMany(t, s, "b", 1500, key)
+	few := steps()
+	putMany(t, s, "b", 3000, key) // 1,500 of them a second time
+	if many := steps(); many > 2*few+100 { // twice: what was written over is not merged yet
+		t.Errorf("a page takes %d steps of 3,000 keys, %d of 1,500", many, few)
+	}
+	putMany(t, s, "b", 2000, func(int) string { return key(10) })
+	if versions := steps(); versions > 2*few+100 {
+		t.Errorf("a page takes %d steps with 2,000 versions of one key, %d without", versions, few)
+	}
+}
