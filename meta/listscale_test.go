@@ -121,7 +121,7 @@ func TestPageWork(t *testing.T) {
 	key := func(i int) string { return fmt.Sprintf("k%07d", i) }
 	putMany(t, s, "b", 1500, key)
 	few := steps()
-	putMany(t, s, "b", 3000, key) // 1,500 of them a second time
+	putMany(t, s, "b", 3000, key)          // 1,500 of them a second time
 	if many := steps(); many > 2*few+100 { // twice: what was written over is not merged yet
 		t.Errorf("a page takes %d steps of 3,000 keys, %d of 1,500", many, few)
 	}
