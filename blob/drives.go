@@ -1,6 +1,7 @@
 package blob
 
 import (
+	"context"
 	"math/bits"
 	"math/rand/v2"
 	"sync"
@@ -13,6 +14,7 @@ import (
 // driveStat is what the store has learned of a drive by using it.
 type driveStat struct {
 	stuckWrites atomic.Int32 // writes that were given up and have not come back
+	failedUntil atomic.Int64 // ns since driveStats.zero: a write failed here shortly before, and new ones go elsewhere
 	stuckReads  atomic.Int32 // reads that were hedged and have not come back
 	avoidUntil  atomic.Int64 // ns since driveStats.zero: a read was hedged here shortly before
 	strikes     atomic.Int32 // how often in a row it was avoided and then was slow again
@@ -32,6 +34,9 @@ const (
 	avoidFor   = time.Second
 	maxStrikes = 5
 	probation  = 10 * time.Second
+	// failedFor is how long new blobs go around a drive on which a write failed because it, or its node, does not answer: until
+	// its node is suspect to all, if that is so.
+	failedFor = 3 * time.Second
 	// avoidShare bounds the drives that are avoided at once: one in so many of those in use, fewest of them in any case, since
 	// a small store has to go around as many as its profile can lose.
 	avoidShare = 10
@@ -126,6 +131,31 @@ func (d *driveStats) earn() {
 	if d.tokens.Load() < maxTokens {
 		d.tokens.Add(d.share)
 	}
+}
+
+// writeFailed notes how a write ended. Only a drive or node that does not answer is gone around: what is full or read-only has a
+// state of its own, and who gave up by himself has learned nothing.
+func (d *driveStats) writeFailed(ctx context.Context, s *driveStat, err error) {
+	if err != nil && ctx.Err() == nil && cairn.Kind(err) == cairn.ErrUnavailable {
+		s.failedUntil.Store(d.now() + int64(failedFor))
+	}
+}
+
+// sick tells whether a drive takes no writes now, as far as this store has seen.
+func (d *driveStats) sick(s *driveStat) bool {
+	return s.stuckWrites.Load() > 0 || d.now() < s.failedUntil.Load()
+}
+
+// allSick lists the drives that take no writes now.
+func (d *driveStats) allSick() (list []cairn.DriveID) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	for id, s := range d.of {
+		if d.sick(s) {
+			list = append(list, id)
+		}
+	}
+	return list
 }
 
 // spend tells whether the budget has room for a hedge, and takes it.

@@ -54,6 +54,13 @@ type Volumes interface {
 	DriveState(id cairn.DriveID) cairn.DriveState
 }
 
+// Detour is a second thing that Volumes may offer, for the moment in which a writer knows of more sick drives than anybody else.
+type Detour interface {
+	// PickAround is Pick as if the drives could not be written: the volume has no slot on any of them, and is made if there is
+	// none. ErrUnavailable when too few drives are left.
+	PickAround(ctx context.Context, want cairn.Profile, sick []cairn.DriveID) (cairn.Volume, cairn.BlobID, error)
+}
+
 // Damage receives findings of readers and writers. Report never blocks: it drops what does not fit its bounded queue,
 // since scrub finds the same later.
 type Damage interface {

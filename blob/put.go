@@ -19,17 +19,15 @@ type target struct {
 	leave uint64 // slots that are left out from the start, as bits
 }
 
-// choose picks a volume with enough slots that can be written. A drive that still sits on an earlier write counts as one
-// that cannot, unless that leaves too few.
+// choose picks a volume with enough slots that can be written. A drive that still sits on an earlier write, or that failed one a
+// moment ago, counts as one that cannot. When every volume has too many of those, one around them is asked for, as narrow as
+// that makes it; when there is none either, they are tried.
 func (s *Store) choose(ctx context.Context, want cairn.Profile, avoid []cairn.VolumeID) (target, error) {
 	var spare *target
 	for range maxAttempts {
 		vol, id, err := s.cfg.Volumes.Pick(ctx, want, avoid)
 		if err != nil {
-			if spare != nil {
-				return *spare, nil
-			}
-			return target{}, err
+			return s.detour(ctx, want, spare, err)
 		}
 		t := target{vol: vol, id: id}
 		var stuck, broken int
@@ -38,7 +36,7 @@ func (s *Store) choose(ctx context.Context, want cairn.Profile, avoid []cairn.Vo
 			case !s.cfg.Volumes.DriveState(drive).Writable():
 				t.leave |= 1 << i
 				broken++
-			case s.drives.get(drive).stuckWrites.Load() > 0:
+			case s.drives.sick(s.drives.get(drive)):
 				stuck++
 			}
 		}
@@ -50,15 +48,26 @@ func (s *Store) choose(ctx context.Context, want cairn.Profile, avoid []cairn.Vo
 		}
 		avoid = append(avoid[:len(avoid):len(avoid)], vol.ID)
 	}
-	if spare != nil {
-		return *spare, nil
+	return s.detour(ctx, want, spare, fmt.Errorf("no volume for %s has enough drives that take writes: %w", want, cairn.ErrUnavailable))
+}
+
+// detour returns a target without sick drives, or else the one that there is, or else why there is none.
+func (s *Store) detour(ctx context.Context, want cairn.Profile, spare *target, cause error) (target, error) {
+	d, ok := s.cfg.Volumes.(Detour)
+	if sick := s.drives.allSick(); ok && len(sick) > 0 && ctx.Err() == nil {
+		if vol, id, err := d.PickAround(ctx, want, sick); err == nil {
+			return target{vol: vol, id: id}, nil
+		}
 	}
-	return target{}, fmt.Errorf("no volume for %s has enough drives that take writes: %w", want, cairn.ErrUnavailable)
+	if spare == nil {
+		return target{}, cause
+	}
+	return *spare, nil
 }
 
 func (s *Store) leaveStuck(t *target) {
 	for i, drive := range t.vol.Slots {
-		if s.drives.get(drive).stuckWrites.Load() > 0 {
+		if s.drives.sick(s.drives.get(drive)) {
 			t.leave |= 1 << i
 		}
 	}

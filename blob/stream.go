@@ -129,7 +129,7 @@ func (w *slotStream) run(ctx context.Context) {
 	}()
 	sw, err := w.st.s.shards.Create(ctx, w.drive, &w.header, w.st.g.ShardLen())
 	if err != nil {
-		tally.step(w.slot, err)
+		w.step(ctx, err)
 	}
 	var flying sync.WaitGroup
 	for p := range w.pieces {
@@ -140,7 +140,7 @@ func (w *slotStream) run(ctx context.Context) {
 		flying.Add(1)
 		sw.Write(p.strip.b[:p.n], func(err error) {
 			p.strip.release()
-			tally.step(w.slot, err)
+			w.step(ctx, err)
 			flying.Done()
 		})
 	}
@@ -150,7 +150,7 @@ func (w *slotStream) run(ctx context.Context) {
 	if w.commit && tally.out(w.slot) == nil {
 		flying.Add(1)
 		sw.Commit(func(err error) {
-			tally.step(w.slot, err)
+			w.step(ctx, err)
 			flying.Done()
 		})
 		flying.Wait()
@@ -160,6 +160,12 @@ func (w *slotStream) run(ctx context.Context) {
 	}
 	flying.Wait()
 	sw.Abort() // nothing happens if the commit came through after all
+}
+
+// step counts what the slot has done, or why it is out.
+func (w *slotStream) step(ctx context.Context, err error) {
+	w.st.s.drives.writeFailed(ctx, w.st.s.drives.get(w.drive), err)
+	w.st.tally.step(w.slot, err)
 }
 
 // send hands a batch to every slot that is in. The caller keeps its own hold.

@@ -90,8 +90,11 @@ func (t *tally) out(slot int) error {
 // patience bounds a wait.
 type patience struct {
 	straggler time.Duration // after the quorum
-	stall     time.Duration // for the quorum
+	stall     time.Duration // for the quorum, while less than half has come
 }
+
+// quorumPatience times the stragglers' deadline is how long a put waits for its quorum once half of the slots have come.
+const quorumPatience = 2
 
 // wait returns when every slot that is in has done target steps, giving up stragglers that the quorum has waited for long
 // enough; gaveUp is told which. It fails when the quorum is out of reach or did not get there in time.
@@ -112,6 +115,10 @@ func (t *tally) wait(ctx context.Context, target int, p patience, gaveUp func(sl
 			return nil
 		}
 		limit := start.Add(p.stall)
+		if !t.halfAt.IsZero() {
+			// Half of the drives show what a write takes now: two that hang must not hold a client as long as a store that is slow.
+			limit = earlier(limit, t.halfAt.Add(max(quorumPatience*p.straggler, 10*t.halfAt.Sub(start))))
+		}
 		if reached >= t.need {
 			limit = t.quorumAt.Add(max(p.straggler, 10*t.halfAt.Sub(start)))
 			if !now.Before(limit) {

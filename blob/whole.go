@@ -44,6 +44,7 @@ func (w *whole) start(ctx context.Context, t target) {
 		strip.hold()
 		w.s.shards.Append(ctx, drive, &headers[i], w.b.piece(i), func(err error) {
 			strip.release()
+			w.s.drives.writeFailed(ctx, stat, err)
 			if late := tally.step(i, err); late {
 				stat.stuckWrites.Add(-1)
 			}

@@ -261,24 +261,110 @@ func TestStragglerDeadlineAdapts(t *testing.T) {
 	}
 }
 
-// Without a quorum a put ends after the stall limit, and says so.
+// Without a quorum a put ends after the stall limit, and says so; much sooner when most of the drives show that the others hang.
 func TestStalledPutFails(t *testing.T) {
-	for _, size := range bothWays {
+	for _, tt := range []struct {
+		hung int
+		want time.Duration
+	}{{2, 4 * time.Second}, {4, 30 * time.Second}} {
+		for _, size := range bothWays {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, p42)
+				hung, release := r.vols.row(1).Slots[:tt.hung], make(chan struct{})
+				r.setFault(func(_ context.Context, c blobtest.Call) error {
+					if slices.Contains(hung, c.Drive) {
+						<-release
+					}
+					return nil
+				})
+				start := time.Now()
+				_, err := r.Put(context.Background(), r.request(noise(size)))
+				if took := time.Since(start); !errors.Is(err, cairn.ErrQuorum) || took < tt.want || took > tt.want*5/3 {
+					t.Errorf("%d bytes, %d hang: %v after %v, want no quorum after %v or a little more", size, tt.hung, err, took, tt.want)
+				}
+				close(release)
+			})
+		}
+	}
+}
+
+// Two drives of a volume hang: a put that can begin anew does so in another volume, and the client waits no 5 s.
+func TestHungQuorumGoesElsewhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, p42)
+		other := r.vols.add(p42)
+		hung, release := r.vols.row(1).Slots[:2], make(chan struct{})
+		r.setFault(func(_ context.Context, c blobtest.Call) error {
+			if slices.Contains(hung, c.Drive) {
+				<-release
+			}
+			return nil
+		})
+		start := time.Now()
+		blobs := r.put(noise(1000))
+		if took := time.Since(start); took > 5*time.Second || blobs[0].Ref.Volume != other.ID {
+			t.Errorf("in volume %s after %v, want %s within 5 s", blobs[0].Ref.Volume, took, other.ID)
+		}
+		close(release)
+	})
+}
+
+// detours offer volume 1 to all, and volume 2 to who has to go around something.
+type detours struct {
+	*volumes
+	asked [][]cairn.DriveID
+}
+
+func (d *detours) Pick(_ context.Context, _ cairn.Profile, avoid []cairn.VolumeID) (cairn.Volume, cairn.BlobID, error) {
+	if slices.Contains(avoid, 1) {
+		return cairn.Volume{}, 0, &cairn.Error{Op: "test.pick", Err: cairn.ErrUnavailable}
+	}
+	d.next++
+	return d.row(1), d.next, nil
+}
+
+func (d *detours) PickAround(_ context.Context, _ cairn.Profile, sick []cairn.DriveID) (cairn.Volume, cairn.BlobID, error) {
+	d.asked = append(d.asked, sick)
+	d.next++
+	return d.row(2), d.next, nil
+}
+
+// Two drives of every volume that is offered do not answer: a put that can begin anew goes around them, those that follow do at
+// once, and a while later the drives are tried again.
+func TestDetourAroundSickDrives(t *testing.T) {
+	for _, size := range []int{1000, oneBatchMore} {
 		synctest.Test(t, func(t *testing.T) {
-			r := newRig(t, p42)
-			hung, release := r.vols.row(1).Slots[:2], make(chan struct{})
+			d := &detours{volumes: newVolumes(p42, 1)}
+			d.add(p22)
+			r := newRig(t, p42, func(c *blob.Config) { c.Volumes = d })
+			r.vols = d.volumes
+			dead := []cairn.DriveID{d.row(1).Slots[1], d.row(1).Slots[4]}
+			var tried atomic.Int32
 			r.setFault(func(_ context.Context, c blobtest.Call) error {
-				if slices.Contains(hung, c.Drive) {
-					<-release
+				if slices.Contains(dead, c.Drive) {
+					tried.Add(1)
+					return cairn.ErrUnavailable
 				}
 				return nil
 			})
-			start := time.Now()
-			_, err := r.Put(context.Background(), r.request(noise(size)))
-			if took := time.Since(start); !errors.Is(err, cairn.ErrQuorum) || took < 30*time.Second || took > 50*time.Second {
-				t.Errorf("%d bytes: %v after %v, want no quorum after 30 s or a little more", size, err, took)
+			r.put(noise(1000))
+			before := tried.Load()
+			data := noise(size)
+			blobs := r.put(data)
+			if blobs[0].Ref.Volume != 2 || tried.Load() != before {
+				t.Errorf("%d bytes: in volume %s, the dead were tried %d times more; want v2 and none", size, blobs[0].Ref.Volume, tried.Load()-before)
 			}
-			close(release)
+			for _, sick := range d.asked {
+				if len(sick) != 2 || !slices.Contains(sick, dead[0]) || !slices.Contains(sick, dead[1]) {
+					t.Errorf("asked to go around %v, want %v", sick, dead)
+				}
+			}
+			r.wantBytes(blobs, data)
+			r.setFault(nil)
+			time.Sleep(4 * time.Second)
+			if blobs := r.put(data); blobs[0].Ref.Volume != 1 || blobs[0].Skipped != nil {
+				t.Errorf("when they answer again: %+v, want v1 whole", blobs)
+			}
 		})
 	}
 }

@@ -2,6 +2,7 @@ package membership
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync/atomic"
@@ -24,6 +25,35 @@ func (v *View) Pick(ctx context.Context, want cairn.Profile, avoid []cairn.Volum
 	}
 	id, err := v.blobID(ctx)
 	return vol, id, err
+}
+
+// PickAround is Pick as if the drives that are sick could not be written: a writer has seen that before it was measured or
+// committed. It finds a whole volume without them, or makes one, as narrow as it has to be. ErrUnavailable when too few are left.
+func (v *View) PickAround(ctx context.Context, want cairn.Profile, sick []cairn.DriveID) (cairn.Volume, cairn.BlobID, error) {
+	vol, err := v.around(ctx, want, sick)
+	if err != nil {
+		return cairn.Volume{}, 0, err
+	}
+	id, err := v.blobID(ctx)
+	return vol, id, err
+}
+
+func (v *View) around(ctx context.Context, want cairn.Profile, sick []cairn.DriveID) (cairn.Volume, error) {
+	select {
+	case v.making <- struct{}{}: // others who need the same volume find the one that is made here
+		defer func() { <-v.making }()
+	case <-ctx.Done():
+		return cairn.Volume{}, &cairn.Error{Op: "membership.pick around", Subject: want.String(), Err: errors.Join(cairn.ErrCanceled, ctx.Err())}
+	}
+	s := v.now.Load().without(sick, v.cfg.NodeID)
+	if vol, ok := v.choose(s, want, nil); ok {
+		return vol, nil
+	}
+	fit, ok := Width(want, len(s.writable))
+	if !ok {
+		return cairn.Volume{}, &cairn.Error{Op: "membership.pick around", Subject: want.String(), Err: s.refusal(want, 0)}
+	}
+	return v.createOn(ctx, s, fit)
 }
 
 // choose finds a volume of the very profile that fits now.

@@ -3,6 +3,7 @@ package membership
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 
@@ -73,6 +74,18 @@ func newSnapshot(volumes *table, drives map[cairn.DriveID]cairn.Drive, nodes []c
 		slices.SortFunc(sh.partial, byID)
 	}
 	return s
+}
+
+// without is the snapshot as it would be if nothing could be written to some drives.
+func (s *snapshot) without(sick []cairn.DriveID, self cairn.NodeID) *snapshot {
+	drives := maps.Clone(s.drives)
+	for _, id := range sick {
+		if d, ok := drives[id]; ok {
+			d.State = max(d.State, cairn.DriveReadOnly)
+			drives[id] = d
+		}
+	}
+	return newSnapshot(s.table, drives, s.nodes, self)
 }
 
 func (s *snapshot) writableSlots(v cairn.Volume) (n int) {

@@ -311,19 +311,26 @@ func (v *View) Replace(vol cairn.Volume, slot uint8) (cairn.DriveID, bool) {
 // create makes up to n volumes of a profile on writable drives and takes them into the cache.
 func (v *View) create(ctx context.Context, p cairn.Profile, n int) error {
 	for range n {
-		s := v.now.Load()
-		slots, err := s.placer().Place(p.Width(), rand.Uint64())
-		if err != nil {
+		if _, err := v.createOn(ctx, v.now.Load(), p); err != nil {
 			return err
 		}
-		vol, err := v.cfg.Meta.CreateVolume(ctx, cairn.Volume{Profile: p, Unit: v.cfg.Unit, State: cairn.VolumeOpen, Slots: slots})
-		if err != nil {
-			return err
-		}
-		v.keep(vol)
-		v.cfg.Logger.Info("volume opened", "volume", vol.ID, "profile", p.String())
 	}
 	return nil
+}
+
+// createOn makes a volume on drives that are writable in a snapshot.
+func (v *View) createOn(ctx context.Context, s *snapshot, p cairn.Profile) (cairn.Volume, error) {
+	slots, err := s.placer().Place(p.Width(), rand.Uint64())
+	if err != nil {
+		return cairn.Volume{}, err
+	}
+	vol, err := v.cfg.Meta.CreateVolume(ctx, cairn.Volume{Profile: p, Unit: v.cfg.Unit, State: cairn.VolumeOpen, Slots: slots})
+	if err != nil {
+		return cairn.Volume{}, err
+	}
+	v.keep(vol)
+	v.cfg.Logger.Info("volume opened", "volume", vol.ID, "profile", p.String())
+	return vol, nil
 }
 
 // ensure makes one volume of the widest profile that fits, unless there is one by now that is not to be avoided.

@@ -16,7 +16,10 @@ import (
 	"cairn/membership/membershiptest"
 )
 
-var _ blob.Volumes = (*membership.View)(nil)
+var (
+	_ blob.Volumes = (*membership.View)(nil)
+	_ blob.Detour  = (*membership.View)(nil)
+)
 
 var wide = cairn.Profile{K: 4, M: 2}
 
@@ -32,6 +35,41 @@ func newView(t testing.TB, drives int) (*membership.View, *membershiptest.Node, 
 	v, err := membership.New(membership.Config{Meta: meta, Node: node, LeaseIDs: 100})
 	must(t, err)
 	return v, node, meta
+}
+
+// A writer that knows of two sick drives, of which nobody else does, gets a volume without them, as wide as that allows, and the
+// next one gets the same. What others are given is as it was.
+func TestPickAround(t *testing.T) {
+	v, node, _ := newView(t, 7)
+	first, _, err := v.Pick(t.Context(), wide, nil)
+	must(t, err)
+	sick := []cairn.DriveID{first.Slots[0], first.Slots[3]}
+	around, _, err := v.PickAround(t.Context(), wide, sick)
+	must(t, err)
+	if around.Profile.String() != "3+2" || slices.Contains(around.Slots, sick[0]) || slices.Contains(around.Slots, sick[1]) {
+		t.Errorf("got %s on %v, want 3+2 without %v", around.Profile, around.Slots, sick)
+	}
+	again, _, err := v.PickAround(t.Context(), wide, sick)
+	must(t, err)
+	if again.ID != around.ID {
+		t.Errorf("a second one was made: %s beside %s", again.ID, around.ID)
+	}
+	if vol, _, err := v.Pick(t.Context(), wide, nil); err != nil || vol.Profile != wide {
+		t.Errorf("others get %s, %v", vol.Profile, err)
+	}
+	for i := range 4 {
+		node.Set(i, cairn.DriveMissing)
+	}
+	v.Poll()
+	var left []cairn.DriveID
+	for _, d := range v.Drives() {
+		if d.State.Writable() {
+			left = append(left, d.ID)
+		}
+	}
+	if _, _, err := v.PickAround(t.Context(), wide, left[:1]); !errors.Is(err, cairn.ErrUnavailable) {
+		t.Errorf("with two drives left: %v", err)
+	}
 }
 
 func TestPickNarrowsAndWidens(t *testing.T) {
