@@ -141,6 +141,15 @@ func (d *driveStats) writeFailed(ctx context.Context, s *driveStat, err error) {
 	}
 }
 
+// answered notes that a write ended that had been given up. If it failed, that was no answer of the drive's: the writer's context
+// has ended, so new blobs go around the drive for a while.
+func (d *driveStats) answered(s *driveStat, err error) {
+	if err != nil {
+		s.failedUntil.Store(d.now() + int64(failedFor))
+	}
+	s.stuckWrites.Add(-1)
+}
+
 // sick tells whether a drive takes no writes now, as far as this store has seen.
 func (d *driveStats) sick(s *driveStat) bool {
 	return s.stuckWrites.Load() > 0 || d.now() < s.failedUntil.Load()

@@ -31,6 +31,9 @@ type slotStream struct {
 	commit bool       // set before pieces is closed: make the shard durable
 	closed bool
 	ended  chan struct{}
+
+	mu   sync.Mutex
+	late error // how the last write ended after the slot was given up
 }
 
 // piece is a part of a shard with the hold on its buffer.
@@ -124,7 +127,10 @@ func (w *slotStream) run(ctx context.Context) {
 	tally := w.st.tally
 	defer func() {
 		if tally.out(w.slot) == errStraggler {
-			w.st.s.drives.get(w.drive).stuckWrites.Add(-1)
+			w.mu.Lock()
+			late := w.late
+			w.mu.Unlock()
+			w.st.s.drives.answered(w.st.s.drives.get(w.drive), late)
 		}
 	}()
 	sw, err := w.st.s.shards.Create(ctx, w.drive, &w.header, w.st.g.ShardLen())
@@ -165,7 +171,11 @@ func (w *slotStream) run(ctx context.Context) {
 // step counts what the slot has done, or why it is out.
 func (w *slotStream) step(ctx context.Context, err error) {
 	w.st.s.drives.writeFailed(ctx, w.st.s.drives.get(w.drive), err)
-	w.st.tally.step(w.slot, err)
+	if late := w.st.tally.step(w.slot, err); late {
+		w.mu.Lock()
+		w.late = err
+		w.mu.Unlock()
+	}
 }
 
 // send hands a batch to every slot that is in. The caller keeps its own hold.

@@ -46,7 +46,7 @@ func (w *whole) start(ctx context.Context, t target) {
 			strip.release()
 			w.s.drives.writeFailed(ctx, stat, err)
 			if late := tally.step(i, err); late {
-				stat.stuckWrites.Add(-1)
+				w.s.drives.answered(stat, err)
 			}
 		})
 	}

@@ -238,6 +238,39 @@ func TestStraggler(t *testing.T) {
 	}
 }
 
+// A node that hangs ends no write: the end of the client's request does. That is no sign of life, so the next puts wait for it no
+// more than if it still held the write.
+func TestStragglerWhoseRequestEnded(t *testing.T) {
+	for _, size := range bothWays {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, p42)
+			hung := r.vols.row(1).Slots[2]
+			r.setFault(func(ctx context.Context, call blobtest.Call) error {
+				if call.Drive == hung {
+					<-ctx.Done()
+					return ctx.Err()
+				}
+				return nil
+			})
+			for i, want := range []time.Duration{2 * time.Second, 0, 0} {
+				ctx, cancel := context.WithCancel(t.Context())
+				start := time.Now()
+				blobs, err := r.Put(ctx, r.request(noise(size)))
+				if took := time.Since(start); err != nil || took != want || !slices.Equal(blobs[0].Skipped, []uint8{2}) {
+					t.Errorf("put %d of %d bytes: %+v, %v after %v, want slot 2 skipped after %v", i, size, blobs, err, took, want)
+				}
+				cancel()
+				synctest.Wait()
+			}
+			r.setFault(nil)
+			time.Sleep(4 * time.Second)
+			if blobs := r.put(noise(size)); blobs[0].Skipped != nil {
+				t.Errorf("when it answers again: skipped %v", blobs[0].Skipped)
+			}
+		})
+	}
+}
+
 // The deadline counts from the quorum and is never less than ten times the middle slot's time.
 func TestStragglerDeadlineAdapts(t *testing.T) {
 	for _, size := range bothWays {
