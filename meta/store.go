@@ -102,6 +102,13 @@ func (s *Store) SetHomes(homes []Home) {
 	}
 }
 
+// SetSeeds tells which other nodes may carry voters, as the cluster grows and shrinks.
+func (s *Store) SetSeeds(nodes []cairn.NodeID) {
+	for _, g := range s.groups.all() {
+		g.SetSeeds(nodes)
+	}
+}
+
 // Run keeps the voters: it opens those that appear, stops those whose home is lost, and seeds successors on other homes.
 func (s *Store) Run(ctx context.Context) error { return s.groups.all()[0].Run(ctx) }
 

@@ -178,6 +178,7 @@ func (s *site) refresh(ctx context.Context, m *meta.Store) ([]cairn.Node, error)
 		return nil, err
 	}
 	s.know(nodes)
+	m.SetSeeds(s.metaNodes())
 	return nodes, nil
 }
 

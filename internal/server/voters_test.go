@@ -67,3 +67,28 @@ func TestMetadataMovesToNodes(t *testing.T) {
 	checkGet(t, again, "without the first", small)
 	votersOn(t, again, second, third)
 }
+
+// A gateway that joined when one node had all the metadata finds the others, on which there are voters by now, when that one is
+// gone.
+func TestGatewayOutlivesItsFirstLeader(t *testing.T) {
+	root := t.TempDir()
+	first := mustStart(t, filepath.Join(root, "first"), Enlist{Name: "first", Roles: cairn.AllRoles,
+		Drives: Wish{Profile: cairn.Profile{K: 1}}})
+	if err := first.s3().MakeBucket(t.Context(), "bucket", minio.MakeBucketOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	gate := first.join("gate", cairn.RoleGateway)
+	gate.waitReady()
+	second, third := first.join("second", cairn.AllRoles), first.join("third", cairn.AllRoles)
+	votersOn(t, first, second, third)
+	for began := time.Now(); len(gate.srv.parts.site.metaNodes()) < 3; time.Sleep(10 * time.Millisecond) {
+		if time.Since(began) > patience {
+			t.Fatal("the gateway does not learn of the other nodes")
+		}
+	}
+	first.stop()
+	small := randomBytes(2, 100)
+	put(t, gate, "without the first", small)
+	checkGet(t, gate, "without the first", small)
+	checkGet(t, second, "without the first", small)
+}

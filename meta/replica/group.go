@@ -35,6 +35,7 @@ type Group struct {
 	walks       walks
 	served      atomic.Int64
 	compass     compass
+	seeds       atomic.Pointer[[]cairn.NodeID]
 	leaderCalls leaderCalls
 	table       atomic.Pointer[members] // the newest row of members that a voter here has applied
 	id          atomic.Pointer[string]  // the group's, once it is known
@@ -68,6 +69,7 @@ func Open(cfg Config, homes []Home) (*Group, error) {
 	g := &Group{cfg: cfg, shared: newShared(cfg.CacheBytes), news: make(chan struct{}), stopTick: make(chan struct{}), keep: newLongLock()}
 	g.compass.look = newLongLock()
 	g.voters.Store(&map[uint64]*voter{})
+	g.SetSeeds(cfg.Seeds)
 	g.keeping = keeper{deadSince: make(map[uint64]time.Time), marked: make(map[Home]bool), lastErr: make(map[string]string),
 		seeding: make(map[string]cairn.NodeID), seedAfter: make(map[string]time.Time), seeded: make(map[uint64]bool), openAfter: make(map[string]time.Time),
 		condemned: make(map[uint64]bool)}

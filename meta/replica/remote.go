@@ -218,12 +218,19 @@ func (g *Group) lookAround(ctx context.Context) {
 // maxAsked bounds how many nodes are asked at once.
 const maxAsked = 16
 
+// SetSeeds tells which nodes may carry voters, from now on instead of Config.Seeds: a node that only reads and commits at others
+// learns of no change of voters while the leader answers it, and must know whom to ask when that one is gone.
+func (g *Group) SetSeeds(nodes []cairn.NodeID) {
+	nodes = slices.Clone(nodes)
+	g.seeds.Store(&nodes)
+}
+
 // others lists nodes that may carry voters.
 func (g *Group) others() []cairn.NodeID {
 	g.compass.mu.Lock()
 	list := slices.Clone(g.compass.voters)
 	g.compass.mu.Unlock()
-	list = slices.Concat(list, g.table.Load().carriers(), g.cfg.Seeds)
+	list = slices.Concat(list, g.table.Load().carriers(), *g.seeds.Load())
 	seen := map[cairn.NodeID]bool{g.cfg.Node: true}
 	list = slices.DeleteFunc(list, func(n cairn.NodeID) bool {
 		old := seen[n]
