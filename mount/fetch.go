@@ -248,13 +248,16 @@ func (f *fetcher) lift(p *plan) {
 	f.pump()
 }
 
-// moved lets the plan of a version go on when its reader has come to another chunk; it keeps near him again.
+// moved lets the plan of a version go on when its reader has come to another chunk: before those of files that nobody reads
+// yet, and near him again.
 func (f *fetcher) moved(src *source) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, p := range f.plans {
+	for i, p := range f.plans {
 		if p.src == src {
 			p.free = false
+			copy(f.plans[1:], f.plans[:i])
+			f.plans[0] = p
 		}
 	}
 	f.pump()
@@ -269,7 +272,7 @@ func (f *fetcher) start(fl *flight, buf []byte) {
 }
 
 // add gives the fetcher a plan to work on when no reader waits. A version has one plan in its life as an open file, so
-// there are no more plans than open files.
+// there are no more plans than open files and what their indexes name.
 func (f *fetcher) add(p *plan) {
 	p.src.hold()
 	f.mu.Lock()

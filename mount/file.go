@@ -131,6 +131,7 @@ func (f *file) Open(_ context.Context, flags uint32) (fs.FileHandle, uint32, sys
 	if err != nil {
 		return nil, 0, syscall.EIO
 	}
+	f.m.followIndex(src)
 	if !f.direct {
 		return &handle{m: f.m, src: src}, fuse.FOPEN_KEEP_CACHE, 0
 	}
@@ -187,7 +188,7 @@ func (h *handle) Read(ctx context.Context, dest []byte, off int64) (fuse.ReadRes
 // readOver fills dest from two chunks, the first of which has first bytes of it.
 func (h *handle) readOver(ctx context.Context, dest []byte, off int64, first int) (fuse.ReadResult, syscall.Errno) {
 	for _, part := range [][]byte{dest[:first], dest[first:]} {
-		if err := h.readPart(ctx, part, off); err != nil {
+		if err := h.m.readPart(ctx, h.src, part, off); err != nil {
 			return nil, h.m.errno(ctx, "read", h.src.object.Key, err)
 		}
 		off += int64(len(part))
@@ -196,19 +197,19 @@ func (h *handle) readOver(ctx context.Context, dest []byte, off int64, first int
 }
 
 // readPart fills dest from within one chunk.
-func (h *handle) readPart(ctx context.Context, dest []byte, off int64) error {
-	fl, err := h.src.have(ctx, off, len(dest), fromAnywhere)
+func (m *Mount) readPart(ctx context.Context, src *source, dest []byte, off int64) error {
+	fl, err := src.have(ctx, off, len(dest), fromAnywhere)
 	if err != nil {
 		return err
 	}
 	if fl == nil {
-		h.m.counts.fromCache.Add(int64(len(dest)))
-		_, err := h.src.cached.Data().ReadAt(dest, off)
+		m.counts.fromCache.Add(int64(len(dest)))
+		_, err := src.cached.Data().ReadAt(dest, off)
 		return err
 	}
-	h.m.counts.fromMemory.Add(int64(len(dest)))
+	m.counts.fromMemory.Add(int64(len(dest)))
 	copy(dest, fl.bytes(off, len(dest)))
-	h.m.fetch.leave(fl, len(dest))
+	m.fetch.leave(fl, len(dest))
 	return nil
 }
 

@@ -30,6 +30,7 @@ type Config struct {
 	// Patience bounds how long a read or a listing waits for the store. Default 2 min.
 	Patience   time.Duration
 	AllowOther bool // let other users than this process's read
+	NoPrefetch bool // fetch nothing but what is read
 	Peers      PeerConfig
 	Logger     *slog.Logger
 }
@@ -95,7 +96,7 @@ func New(store Store, c *cache.Cache, cfg Config) (*Mount, error) {
 	m := &Mount{cfg: cfg, store: store, cache: c, started: time.Now(),
 		nodes: map[cache.ID]map[*file]bool{}, checks: map[cache.ID]bool{}}
 	m.fetch = newFetcher(store, cfg.MemoryBytes, cfg.Patience, cfg.Logger, &m.counts)
-	m.sources = &sources{fetch: m.fetch, cache: c, whole: m.wholeNow, open: map[cache.ID]*source{}}
+	m.sources = &sources{fetch: m.fetch, cache: c, whole: m.wholeNow, ahead: !cfg.NoPrefetch, open: map[cache.ID]*source{}}
 	if cfg.Peers.Listener != nil {
 		if err := m.joinPeers(); err != nil {
 			m.fetch.close()

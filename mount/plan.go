@@ -102,16 +102,30 @@ func (src *source) advise(off int64, n int) (p *plan, moved bool) {
 	default:
 		src.at, src.steady = max(src.at, off), src.steady+1
 	}
+	moved = src.planned && (src.at/cache.ChunkBytes != before || !src.read)
 	src.read = true
-	moved = src.planned && src.at/cache.ChunkBytes != before
 	if src.cached == nil || src.planned || src.cached.Missing() == 0 {
 		return nil, moved
 	}
 	if !weights[strings.ToLower(path.Ext(src.object.Key))] && src.streak < readTwice {
 		return nil, moved
 	}
+	if !src.set.ahead {
+		return nil, moved
+	}
 	src.planned = true
 	return &plan{src: src, from: int(off / cache.ChunkBytes)}, moved
+}
+
+// plans tells whether a plan may be made now: it has a place in the cache, and there was none before.
+func (src *source) plans() bool {
+	src.mu.Lock()
+	defer src.mu.Unlock()
+	if src.cached == nil || src.planned {
+		return false
+	}
+	src.planned = true
+	return true
 }
 
 // reader tells at which chunk the reader is, and whether he goes through the file in order.

@@ -33,6 +33,7 @@ type sources struct {
 	fetch *fetcher
 	cache *cache.Cache
 	whole func(*source) // told when a file has been published
+	ahead bool          // files are fetched ahead of their readers
 
 	mu   sync.Mutex
 	open map[cache.ID]*source

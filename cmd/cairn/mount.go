@@ -112,6 +112,7 @@ type mountOptions struct {
 	patience time.Duration
 	others   bool
 	peers    peerFlags
+	prefetch string
 }
 
 func mountCommand() *cobra.Command {
@@ -123,7 +124,7 @@ func mountCommand() *cobra.Command {
 
 Files that are wholly cached are opened by the kernel itself (FUSE passthrough; as root, kernel 6.9 or later), at the
 speed of the cache's disk. Weights (.safetensors, .gguf, .pt, .bin and the like), and whatever is read in order, are fetched
-ahead. Keys that no path can hold are at DIR/.cairn/key/ESCAPED-KEY (every byte but letters, digits, - _ . ~ as %XX; pieces of
+ahead, and with the index of a checkpoint (.index.json) the files that it names. Keys that no path can hold are at DIR/.cairn/key/ESCAPED-KEY (every byte but letters, digits, - _ . ~ as %XX; pieces of
 200 bytes are directories). The command stays in the foreground; SIGTERM unmounts.`,
 		Args: usageArgs(cobra.ExactArgs(2)),
 		RunE: func(c *cobra.Command, args []string) error { return runMount(c, &o, args[0], args[1]) },
@@ -135,6 +136,7 @@ ahead. Keys that no path can hold are at DIR/.cairn/key/ESCAPED-KEY (every byte 
 	c.Flags().Var(&o.memory, "memory", "memory for fetches under way, at least 64MiB")
 	c.Flags().DurationVar(&o.ttl, "metadata-ttl", 10*time.Second, "how long names and sizes are believed")
 	c.Flags().DurationVar(&o.patience, "patience", 2*time.Minute, "how long a read waits for the store before it is an I/O error")
+	c.Flags().StringVar(&o.prefetch, "prefetch", "auto", "auto: weights, what an index of them names, and what is read in order are fetched ahead; off: nothing is")
 	o.peers.register(c)
 	c.Flags().BoolVar(&o.others, "allow-other", false, "let other users read")
 	c.AddCommand(mountStatusCommand())
@@ -151,6 +153,9 @@ func runMount(c *cobra.Command, o *mountOptions, from, dir string) error {
 	}
 	if o.size != 0 && o.size < leastCacheSize {
 		return usageError(c, fmt.Errorf("--cache-size %v: at least 64MiB", o.size.String()))
+	}
+	if o.prefetch != "auto" && o.prefetch != "off" {
+		return usageError(c, fmt.Errorf("--prefetch %s: want auto or off", o.prefetch))
 	}
 	store, err := o.s3.store(c.Context(), bucket)
 	if err != nil {
@@ -173,7 +178,7 @@ func runMount(c *cobra.Command, o *mountOptions, from, dir string) error {
 		return err
 	}
 	m, err := mount.New(store, held, mount.Config{Dir: dir, Name: from, Prefix: prefix, MemoryBytes: int64(o.memory),
-		MetadataTTL: o.ttl, Patience: o.patience, AllowOther: o.others, Peers: peers, Logger: log})
+		MetadataTTL: o.ttl, Patience: o.patience, AllowOther: o.others, NoPrefetch: o.prefetch == "off", Peers: peers, Logger: log})
 	if err != nil {
 		return errors.Join(err, held.Close())
 	}
