@@ -156,7 +156,7 @@ func (p *peering) prove(ctx context.Context, key string) (string, error) {
 	if len(p.ours) >= maxProofs {
 		clear(p.ours)
 	}
-	p.ours[key] = proof{text, now.Add(proofLife / 2)}
+	p.ours[key] = proof{text, now.Add(proofLife)}
 	return text, nil
 }
 
