@@ -30,6 +30,9 @@ const (
 	JobDrain  JobKind = "drain"  // empties the drive that is its subject
 	JobRewrap JobKind = "rewrap" // wraps data keys anew under the newest version of the master key that is its subject
 	JobScrub  JobKind = "scrub"  // checks what its subject names: "everything", "drive ID", "bucket NAME", "object BUCKET/KEY"
+
+	JobNodeDrain JobKind = "node-drain" // empties the node that is its subject: its voters move away, then its slots
+	JobRebalance JobKind = "rebalance"  // makes the drives equally full
 )
 
 // Standing tells that a job of this kind is always there: it never ends, and can only be paused.

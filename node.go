@@ -11,10 +11,12 @@ type Node struct {
 	ID   NodeID `json:"id"`
 	Name string `json:"name"` // for people; unique among nodes that are not removed
 	// Addr is where other nodes reach its interconnect, host:port.
-	Addr  string `json:"addr"`
-	Roles Roles  `json:"roles"`
-	Zone  string `json:"zone,omitempty"`
-	Rack  string `json:"rack,omitempty"` // unique within its zone
+	Addr string `json:"addr"`
+	// Gossip is where they reach its part in the gossip, host:port; empty if it has none.
+	Gossip string `json:"gossip,omitempty"`
+	Roles  Roles  `json:"roles"`
+	Zone   string `json:"zone,omitempty"`
+	Rack   string `json:"rack,omitempty"` // unique within its zone
 	// Epoch counts the changes of this record. A change names the epoch that it was decided on and fails if there is a later one.
 	Epoch      Epoch     `json:"epoch"`
 	State      NodeState `json:"state"`

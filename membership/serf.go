@@ -40,6 +40,9 @@ const (
 	serfRejoin    = 10 * time.Second // how often nodes that are not heard are looked for
 	serfGoodbye   = time.Second
 	serfPropagate = 200 * time.Millisecond
+	// suspicionMult is how soon a suspected member is called failed, in probe intervals. Hasty is good: it is a hint, and the
+	// direct probe must agree.
+	suspicionMult = 3
 )
 
 func (c *SerfConfig) setDefaults() error {
@@ -128,6 +131,7 @@ func (s *Serf) memberlist() (*memberlist.Config, error) {
 		}
 		c.AdvertiseAddr = found[0].String()
 	}
+	c.SuspicionMult = suspicionMult
 	c.SecretKey, c.Label = s.cfg.Key, s.cfg.Cluster.String()
 	c.LogOutput, c.Logger = nil, slog.NewLogLogger(s.cfg.Logger.Handler(), slog.LevelDebug)
 	return c, nil

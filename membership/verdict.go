@@ -69,6 +69,7 @@ type sighting struct {
 	answered time.Time     // the last answer; before the first, when we began to ask
 	since    time.Time     // it answers without a break since then; zero while it does not
 	why      string        // why the last probe failed
+	refused  bool          // it failed since nobody listens there, though the machine is up
 	latency  time.Duration // of its answers, smoothed; 0: unknown
 	slow     time.Time     // it is slow since then; zero while it is not
 	hint     Hint
@@ -147,7 +148,9 @@ func fading(now time.Time, p Patience, n cairn.Node, s sighting) (cairn.NodeStat
 	case HintLeft:
 		suspect, down, note = 0, p.Down/2, "; it has left"
 	case HintAlive:
-		down, note = p.Lone, "; gossip still hears it"
+		if !s.refused { // else gossip is only late: the process has ended
+			down, note = p.Lone, "; gossip still hears it"
+		}
 	}
 	// The moment is in the row's time: a reason that counted seconds would be another one at every look.
 	reason := fmt.Sprintf("no answer: %s%s", s.why, note)

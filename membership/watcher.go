@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -186,7 +187,7 @@ func (w *Watcher) probe(ctx context.Context, id cairn.NodeID, s sighting) sighti
 	}
 	now := time.Now()
 	if err != nil {
-		s.since, s.why = time.Time{}, err.Error()
+		s.since, s.why, s.refused = time.Time{}, err.Error(), errors.Is(err, syscall.ECONNREFUSED)
 		return s
 	}
 	if s.answered = now; s.since.IsZero() {

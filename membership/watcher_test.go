@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,13 +27,14 @@ type fleet struct {
 	gone    map[cairn.NodeID]bool
 	hints   map[cairn.NodeID]membership.Hint
 	latency map[cairn.NodeID]time.Duration
+	refused map[cairn.NodeID]bool // nobody listens where a node that is gone was
 	changed chan struct{}
 }
 
 // newFleet commits the nodes and starts to watch them as the first; stop ends that.
 func newFleet(t *testing.T, nodes int, zone func(i int) string, holds func(cairn.NodeID) bool) (f *fleet, stop func()) {
 	f = &fleet{t: t, meta: &membershiptest.Meta{}, gone: map[cairn.NodeID]bool{}, hints: map[cairn.NodeID]membership.Hint{},
-		latency: map[cairn.NodeID]time.Duration{}, changed: make(chan struct{}, 1)}
+		latency: map[cairn.NodeID]time.Duration{}, refused: map[cairn.NodeID]bool{}, changed: make(chan struct{}, 1)}
 	for i := range nodes {
 		n, err := f.meta.PutNode(t.Context(), cairn.Node{ID: cairn.NodeID{15: byte(i + 1)}, Name: fmt.Sprintf("n%d", i),
 			Roles: cairn.RoleData, Zone: zone(i), StateSince: time.Now()})
@@ -50,8 +52,11 @@ func newFleet(t *testing.T, nodes int, zone func(i int) string, holds func(cairn
 
 func (f *fleet) Probe(ctx context.Context, id cairn.NodeID) (membership.Pulse, error) {
 	f.mu.Lock()
-	gone, latency := f.gone[id], f.latency[id]
+	gone, latency, refused := f.gone[id], f.latency[id], f.refused[id]
 	f.mu.Unlock()
+	if gone && refused {
+		return membership.Pulse{}, &cairn.Error{Op: "probe", Err: fmt.Errorf("%w: %w", syscall.ECONNREFUSED, cairn.ErrUnavailable)}
+	}
 	if gone {
 		<-ctx.Done()
 		return membership.Pulse{}, &cairn.Error{Op: "probe", Err: cairn.ErrUnavailable}
@@ -162,6 +167,13 @@ func TestGossipIsAHint(t *testing.T) {
 		time.Sleep(50 * time.Second)
 		f.want(4, cairn.NodeSuspect, "gossip still hears it")
 		f.until(4, cairn.NodeDown, 15*time.Second)
+		f.mu.Lock()
+		f.refused[f.ids[5]] = true
+		f.mu.Unlock()
+		f.set(5, true, membership.HintAlive) // the process has ended, and gossip does not know yet
+		if took := f.until(5, cairn.NodeDown, time.Minute); took > 8*time.Second {
+			t.Errorf("down after %v though connections were refused", took)
+		}
 	})
 }
 

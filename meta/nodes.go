@@ -143,6 +143,7 @@ func encodeNode(n *cairn.Node) []byte {
 	row = putTime(row, 10, n.JoinedAt)
 	row = putBytes(row, 11, n.Version)
 	row = putUint(row, 12, uint64(n.Format))
+	row = putBytes(row, 14, n.Gossip)
 	for _, c := range n.History {
 		change := putUint(nil, 1, uint64(c.State))
 		change = putTime(change, 2, c.At)
@@ -195,6 +196,8 @@ func decodeNode(id cairn.NodeID, row []byte) (n cairn.Node, err error) {
 			n.Version = string(f.bytes)
 		case 12:
 			n.Format = int(f.num)
+		case 14:
+			n.Gossip = string(f.bytes)
 		case 13:
 			change, err := decodeNodeChange(f.bytes)
 			if err != nil {

@@ -57,6 +57,8 @@ type Config struct {
 	Caller func(*http.Request) (cairn.NodeID, error)
 	// ReplaceAfter is how long a node may be away before its voter is replaced on another one. Default 2 minutes.
 	ReplaceAfter time.Duration
+	// Gone tells of nodes that are judged to be gone for long, so that their voters are replaced at once; nil: nobody judges.
+	Gone func(cairn.NodeID) bool
 }
 
 // Peers reaches other nodes.
@@ -87,7 +89,7 @@ func Open(cfg Config) (*Store, error) {
 	g, err := replica.Open(replica.Config{
 		Cluster: cfg.Cluster, Voters: cfg.Voters, MustExist: cfg.MustExist, FS: cfg.FS, Logger: cfg.Logger,
 		CacheBytes: cfg.CacheBytes, MemTableBytes: cfg.MemTableBytes, Tick: cfg.Tick,
-		Node: cfg.Node, Peers: cfg.Peers, Seeds: cfg.Seeds, Caller: cfg.Caller, ReplaceAfter: cfg.ReplaceAfter,
+		Node: cfg.Node, Peers: cfg.Peers, Seeds: cfg.Seeds, Caller: cfg.Caller, ReplaceAfter: cfg.ReplaceAfter, Gone: cfg.Gone,
 	}, cfg.Homes)
 	if err != nil {
 		return nil, err
@@ -145,6 +147,11 @@ func (s *Store) Leads() bool { return s.groups.system().Leads() }
 // text says what to do), ErrQuorum, ErrUnavailable, ErrCanceled.
 func (s *Store) AddVoter(ctx context.Context, node cairn.NodeID) error {
 	return fail("meta.add voter", node.String(), s.groups.system().AddVoter(ctx, node))
+}
+
+// MayRemoveVoter says why RemoveVoter would refuse, and changes nothing.
+func (s *Store) MayRemoveVoter(ctx context.Context, node cairn.NodeID) error {
+	return fail("meta.remove voter", node.String(), s.groups.system().MayRemoveVoter(ctx, node))
 }
 
 // RemoveVoter: see AddVoter.

@@ -68,16 +68,38 @@ func (s *Store) collectOnce(ctx context.Context, now time.Time) error {
 		if err != nil || len(rows) == 0 {
 			return errors.Join(failed, err)
 		}
+		full := len(rows) == gcPage
 		after = rows[len(rows)-1].Ref
 		// The rows are committed, so look-ups from here on do not see these blobs; the barrier waits for the earlier ones.
 		if err := s.pins.barrier(ctx); err != nil {
 			return err
 		}
-		failed = errors.Join(failed, s.sweep(ctx, rows))
-		if len(rows) < gcPage || ctx.Err() != nil {
+		failed = errors.Join(failed, s.sweep(ctx, s.unread(ctx, rows, now)))
+		if !full || ctx.Err() != nil {
 			return failed
 		}
 	}
+}
+
+// unread leaves out what other stores of the cluster read, or may read since they do not answer.
+func (s *Store) unread(ctx context.Context, rows []meta.Garbage, now time.Time) []meta.Garbage {
+	if s.cfg.Elsewhere == nil {
+		return rows
+	}
+	blobs := make([]cairn.BlobRef, len(rows))
+	for i, row := range rows {
+		blobs[i] = row.Ref
+	}
+	held, all := s.cfg.Elsewhere(ctx, blobs)
+	var out []meta.Garbage
+	for i, row := range rows {
+		if held[i] || !all && row.Time.After(now.Add(-s.cfg.GCFarAge)) {
+			s.counters.gcDeferred.Add(1)
+			continue
+		}
+		out = append(out, row)
+	}
+	return out
 }
 
 // sweep deletes the blobs of a page of rows that nobody reads, batched by volume, and clears their rows.

@@ -224,3 +224,40 @@ func TestRun(t *testing.T) {
 		t.Errorf("the stale upload: got %v, want %v", err, ErrNoSuchUpload)
 	}
 }
+
+// What another store of the cluster reads stays, and so does what one may read that does not answer, until it is old.
+func TestGCAsksOtherStores(t *testing.T) {
+	r := newRig(t)
+	p := testBytes(3*rigBlob, 1)
+	r.put("bucket", "key", p)
+	all, held := true, cairn.BlobRef{}
+	r.store.cfg.Elsewhere = func(_ context.Context, blobs []cairn.BlobRef) ([]bool, bool) {
+		answer := make([]bool, len(blobs))
+		for i, b := range blobs {
+			if held.Blob == 0 {
+				held = b
+			}
+			answer[i] = b == held
+		}
+		return answer, all
+	}
+	r.remove("bucket", "key")
+	all = false
+	soon, late := time.Now().Add(time.Minute), time.Now().Add(2*time.Hour)
+	collect := func(at time.Time, want int) {
+		t.Helper()
+		if err := r.store.collectOnce(t.Context(), at); err != nil {
+			t.Fatal(err)
+		}
+		if n := len(r.blobs.refs()); n != want {
+			t.Errorf("%d blobs are left, want %d", n, want)
+		}
+	}
+	collect(soon, 3) // somebody does not answer
+	all = true
+	collect(soon, 1) // one is read elsewhere
+	all = false
+	collect(late, 1) // and is for as long as its reader says so
+	held = cairn.BlobRef{Blob: 1 << 60}
+	collect(late, 0)
+}

@@ -19,7 +19,10 @@ type pins struct {
 	shards [pinShards]pinShard
 	phase  atomic.Uint64
 	inside [2]atomic.Int64 // look-ups under way, by the parity of the phase in which they began
+	turn   chan struct{}   // whoever waits for a barrier holds it
 }
+
+func newPins() *pins { return &pins{turn: make(chan struct{}, 1)} }
 
 type pinShard struct {
 	mu   sync.Mutex
@@ -52,9 +55,15 @@ func (p *pins) enter() (phase uint64) {
 
 func (p *pins) leave(phase uint64) { p.inside[phase&1].Add(-1) }
 
-// barrier returns when every look-up that had begun before the call has left. Only one goroutine may call it at a time. It
+// barrier returns when every look-up that had begun before the call has left. One goroutine at a time waits for its own. It
 // goes through both parities, so that it holds also after a barrier that was given up half-way.
 func (p *pins) barrier(ctx context.Context) error {
+	select {
+	case p.turn <- struct{}{}:
+		defer func() { <-p.turn }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	for range 2 {
 		old := p.phase.Add(1) - 1
 		if err := p.drained(ctx, &p.inside[old&1]); err != nil {
@@ -114,6 +123,19 @@ func (p *pins) pinned(b cairn.BlobRef) bool {
 // Pinned tells whether somebody in this process is reading the blob (its Length does not matter): its shards must not be
 // deleted, whoever refers to it.
 func (s *Store) Pinned(b cairn.BlobRef) bool { return s.pins.pinned(b) }
+
+// Held is what Elsewhere of another store asks: it waits until every look-up that has begun here is known as a reader, and
+// tells which of the blobs are being read. It is meant for blobs that were released: a later look-up does not see those.
+func (s *Store) Held(ctx context.Context, blobs []cairn.BlobRef) ([]bool, error) {
+	if err := s.pins.barrier(ctx); err != nil {
+		return nil, err
+	}
+	held := make([]bool, len(blobs))
+	for i, b := range blobs {
+		held[i] = s.pins.pinned(b)
+	}
+	return held, nil
+}
 
 // count returns how many blobs are pinned now.
 func (p *pins) count() (n int) {

@@ -12,7 +12,7 @@ import (
 )
 
 func TestPins(t *testing.T) {
-	var p pins
+	p := newPins()
 	a, b := cairn.BlobRef{Volume: 1, Blob: 1, Length: 5}, cairn.BlobRef{Volume: 1, Blob: 2, Length: 5}
 	p.pin([]cairn.BlobRef{a, b})
 	p.pin([]cairn.BlobRef{a})
@@ -29,7 +29,7 @@ func TestPins(t *testing.T) {
 // A barrier waits for the look-ups that began before it, and for no others.
 func TestBarrier(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var p pins
+		p := newPins()
 		before := p.enter()
 		done := make(chan error, 1)
 		go func() { done <- p.barrier(t.Context()) }()
@@ -55,7 +55,7 @@ func TestBarrier(t *testing.T) {
 // A barrier that was given up leaves nothing behind that the next one would overlook.
 func TestBarrierAfterCancel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var p pins
+		p := newPins()
 		phase := p.enter()
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 		defer cancel()
@@ -79,7 +79,7 @@ func TestBarrierAfterCancel(t *testing.T) {
 
 // Under constant look-ups, every barrier ends, and what was published before a barrier is seen by all that enter after it.
 func TestBarrierUnderLoad(t *testing.T) {
-	var p pins
+	p := newPins()
 	ctx, cancel := context.WithCancel(t.Context())
 	var released sync.Map // generation → true, once released
 	var current int

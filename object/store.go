@@ -49,8 +49,13 @@ type Config struct {
 	// Encryption is the rule for buckets that have none of their own. Default: plain bytes.
 	Encryption cairn.EncryptionRule
 	// Collects tells whether this store deletes what was released and aborts stale uploads now; of the stores of a cluster,
-	// one does. Default: always. Where others read too, GCMinAge must be longer than their reads take.
+	// one does. Default: always.
 	Collects func() bool
+	// Elsewhere asks the other stores of the cluster which of the blobs they read (see Held); all tells that every one has
+	// answered. nil: there are no others.
+	Elsewhere func(ctx context.Context, blobs []cairn.BlobRef) (held []bool, all bool)
+	// GCFarAge is how long a released blob stays while not all other stores answer: longer than reads take. Default 1 h.
+	GCFarAge time.Duration
 	// Logger takes background events and refusals. Default: none.
 	Logger *slog.Logger
 }
@@ -88,6 +93,7 @@ func (c *Config) setDefaults() error {
 		{&c.LifecycleInterval, time.Minute},
 		{&c.GCInterval, time.Second},
 		{&c.GCMinAge, 5 * time.Second},
+		{&c.GCFarAge, time.Hour},
 	} {
 		if *d.value < 0 {
 			return fail("object.new", "", fmt.Errorf("negative duration: %w", cairn.ErrInvalid))
@@ -109,7 +115,7 @@ type Store struct {
 	hashers  hasherPool
 	heads    sync.Pool // *[]byte of InlineMax+1: the start of a body of unknown size
 	profiles profiles
-	pins     pins
+	pins     *pins
 	counters counters
 	minPart  int64 // MinPartBytes, less in tests that make many uploads
 }
@@ -120,7 +126,7 @@ func New(cfg Config) (*Store, error) {
 	if err := cfg.setDefaults(); err != nil {
 		return nil, err
 	}
-	s := &Store{cfg: cfg, minPart: MinPartBytes}
+	s := &Store{cfg: cfg, minPart: MinPartBytes, pins: newPins()}
 	s.hashers.lanes = &lanes{}
 	return s, nil
 }

@@ -27,6 +27,9 @@ type Config struct {
 	Parallel int
 	// BlobTimeout bounds the rebuild of one blob; default 10 min, in which a throttle at its least floor lets one through.
 	BlobTimeout time.Duration
+	// Settle is what uploads have to commit, after their volume was sealed for its slots to move, before its epoch is raised,
+	// which refuses them; default 30 s.
+	Settle time.Duration
 	// IdleEvery is how often the queue is looked at though nobody called Wake; default 2 s.
 	IdleEvery time.Duration
 	// Hazard tells how likely a drive is lost soon, beside a healthy one (1); default Hazard.
@@ -83,6 +86,9 @@ func (c *Config) setDefaults() error {
 	if c.BlobTimeout == 0 {
 		c.BlobTimeout = defaultBlobTimeout
 	}
+	if c.Settle == 0 {
+		c.Settle = drainSettle
+	}
 	if c.IdleEvery == 0 {
 		c.IdleEvery = defaultIdleEvery
 	}
@@ -95,7 +101,7 @@ func (c *Config) setDefaults() error {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	if c.Parallel < 0 || c.BlobTimeout < 0 || c.IdleEvery < 0 {
+	if c.Parallel < 0 || c.BlobTimeout < 0 || c.Settle < 0 || c.IdleEvery < 0 {
 		return &cairn.Error{Op: "repair.new", Err: fmt.Errorf("negative limit: %w", cairn.ErrInvalid)}
 	}
 	return nil

@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -13,7 +14,16 @@ import (
 // GetJSON asks for a small answer and decodes it; a longer one than max bytes is an error. Errors: what the other node
 // reports, with its kind; ErrUnavailable.
 func GetJSON(ctx context.Context, client *http.Client, url string, max int64, into any) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	return exchangeJSON(ctx, client, http.MethodGet, url, nil, max, into)
+}
+
+// PostJSON is GetJSON with a document.
+func PostJSON(ctx context.Context, client *http.Client, url string, document []byte, max int64, into any) error {
+	return exchangeJSON(ctx, client, http.MethodPost, url, bytes.NewReader(document), max, into)
+}
+
+func exchangeJSON(ctx context.Context, client *http.Client, method, url string, body io.Reader, max int64, into any) error {
+	req, err := http.NewRequestWithContext(ctx, method, url, body)
 	if err != nil {
 		return fmt.Errorf("%w: %w", err, cairn.ErrInvalid)
 	}

@@ -19,16 +19,22 @@ type barRequest struct {
 // AddVoter lets a node carry a voter: one is made there as soon as the set of voters is better with it. Errors: ErrNotFound
 // (the node offers no home), ErrQuorum, ErrUnavailable, ErrCanceled.
 func (g *Group) AddVoter(ctx context.Context, node cairn.NodeID) error {
-	return g.bar(ctx, barRequest{Node: node})
+	return g.bar(ctx, "bar", g.serveBar, barRequest{Node: node})
 }
 
 // RemoveVoter lets a node carry no voter any more: those that it has move to other nodes. Errors: ErrPrecondition (too few
 // nodes would be left), ErrQuorum, ErrUnavailable, ErrCanceled.
 func (g *Group) RemoveVoter(ctx context.Context, node cairn.NodeID) error {
-	return g.bar(ctx, barRequest{Node: node, Barred: true})
+	return g.bar(ctx, "bar", g.serveBar, barRequest{Node: node, Barred: true})
 }
 
-func (g *Group) bar(ctx context.Context, q barRequest) error {
+// MayRemoveVoter tells why RemoveVoter would refuse, and changes nothing. Errors: those of RemoveVoter.
+func (g *Group) MayRemoveVoter(ctx context.Context, node cairn.NodeID) error {
+	return g.bar(ctx, "maybar", g.serveMayBar, barRequest{Node: node, Barred: true})
+}
+
+// bar puts a request to the leader: by a call named what, or by here if the leader is in this process.
+func (g *Group) bar(ctx context.Context, what string, here callHandler, q barRequest) error {
 	if g.links == nil {
 		return fmt.Errorf("all voters are of this process: start it with an address to have other nodes: %w", cairn.ErrPrecondition)
 	}
@@ -42,8 +48,8 @@ func (g *Group) bar(ctx context.Context, q barRequest) error {
 			return err
 		}
 		if r.v != nil {
-			_, err = g.serveBar(ctx, g.cfg.Node, body)
-		} else if _, err = g.callLeader(ctx, r, "bar", body); err != nil {
+			_, err = here(ctx, g.cfg.Node, body)
+		} else if _, err = g.callLeader(ctx, r, what, body); err != nil {
 			err = g.lostWay(ctx, r.node, err)
 		}
 		if err == nil || ctx.Err() != nil || !errors.Is(err, errNotLeader) && !errors.Is(err, errUnknown) && !errors.Is(err, ErrConflict) {
@@ -85,6 +91,22 @@ func (g *Group) serveBar(ctx context.Context, _ cairn.NodeID, body []byte) ([]by
 	b.Put(membersKey, m.encode())
 	_, err := r.lead.commit(ctx, b)
 	return nil, err
+}
+
+// serveMayBar judges at the leader whether a node may be barred. It is a call of its own: a leader of an earlier release must
+// not take the question for the request.
+func (g *Group) serveMayBar(_ context.Context, _ cairn.NodeID, body []byte) ([]byte, error) {
+	var q barRequest
+	if err := json.Unmarshal(body, &q); err != nil {
+		return nil, fmt.Errorf("%w: %w", err, cairn.ErrInvalid)
+	}
+	g.keep.Lock()
+	defer g.keep.Unlock()
+	r := g.takeRoster()
+	if r == nil {
+		return nil, errNotLeader // or members change just now: asked again
+	}
+	return nil, g.layout(r, g.homesNow()).mayLose(q.Node)
 }
 
 // mayLose tells why a node must go on carrying voters; nil if it need not.

@@ -115,6 +115,32 @@ func TestLostNodeIsReplaced(t *testing.T) {
 	c.votersOn(0, 2, 3)
 }
 
+// A node that is judged to be out loses its voter at once, however long a node may be away otherwise; below a quorum of
+// live nodes nothing changes.
+func TestVoterOfNodeThatIsOut(t *testing.T) {
+	c := newCluster(t, 4, 1)
+	var out atomic.Pointer[cairn.NodeID]
+	for i, n := range c.nodes {
+		n.cfg.Voters, n.cfg.ReplaceAfter = 3, time.Hour
+		n.cfg.Gone = func(id cairn.NodeID) bool { return out.Load() != nil && *out.Load() == id }
+		if i > 0 {
+			n.cfg.Seeds = []cairn.NodeID{c.nodes[0].id}
+		}
+	}
+	for _, n := range c.nodes[:3] {
+		n.start()
+	}
+	c.votersOn(0, 1, 2)
+	c.nodes[3].start()
+	c.nodes[1].stop()
+	put(t, c.nodes[0].group(), "k", "v")
+	if n := len(*c.nodes[3].group().voters.Load()); n != 0 {
+		t.Errorf("%d voters on the spare node though the other is only away", n)
+	}
+	out.Store(&c.nodes[1].id)
+	c.votersOn(0, 2, 3)
+}
+
 // A node that comes back at its old address with empty drives gets a new voter, and has forgotten no vote: the old one is
 // removed with all that it promised.
 func TestReplacedMemberAtSameAddress(t *testing.T) {

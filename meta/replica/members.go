@@ -79,7 +79,14 @@ func (g *Group) replaceable(r *roster, id uint64) bool {
 	if !known || n == g.cfg.Node || r.hellos[n] != nil {
 		return g.deadFor(id, replaceUnseen) >= replaceLost
 	}
-	return g.deadFor(id, 0) >= g.cfg.ReplaceAfter
+	return g.awayFor(id, n)
+}
+
+// awayFor tells whether a member on a node that is away has been so for long enough to be replaced: a voter that is gone for
+// good costs as much safety as a shard, so whoever judges that the node is out judges that too.
+func (g *Group) awayFor(id uint64, n cairn.NodeID) bool {
+	away := g.deadFor(id, 0)
+	return away >= g.cfg.ReplaceAfter || away >= replaceLost && g.cfg.Gone(n)
 }
 
 // deadFor tells how long a member does not run. One that was never seen to stop has grace first.
@@ -144,7 +151,7 @@ func (g *Group) newcomers(r *roster, l *layout) {
 	for _, id := range r.tidings.Learners {
 		switch {
 		case !r.runs(id):
-			if n, known := g.nodeOf(id); !known || n == g.cfg.Node || r.hellos[n] != nil || g.deadFor(id, 0) >= g.cfg.ReplaceAfter {
+			if n, known := g.nodeOf(id); !known || n == g.cfg.Node || r.hellos[n] != nil || g.awayFor(id, n) {
 				l.gone = append(l.gone, id)
 			}
 		case r.caughtUp(id):

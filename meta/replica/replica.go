@@ -89,6 +89,9 @@ type Config struct {
 	QueueBytes int64
 	// ReplaceAfter is how long a node may be away before its voter is replaced on another one. Default 2 minutes.
 	ReplaceAfter time.Duration
+	// Gone tells of nodes that others have judged to be gone for long: their voters are replaced at once. It is called often
+	// and must not block; nil: nobody judges.
+	Gone func(cairn.NodeID) bool
 }
 
 const (
@@ -118,6 +121,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.FS == nil {
 		c.FS = vfs.Default
+	}
+	if c.Gone == nil {
+		c.Gone = func(cairn.NodeID) bool { return false }
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

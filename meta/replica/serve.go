@@ -35,6 +35,9 @@ const (
 	readPatience  = time.Second
 )
 
+// callHandler answers a call of another node.
+type callHandler = func(ctx context.Context, from cairn.NodeID, body []byte) ([]byte, error)
+
 // Handler serves the group to other nodes, under /meta/. Every caller must be a node of the cluster: Config.Caller tells.
 func (g *Group) Handler() http.Handler {
 	if g.links == nil {
@@ -42,9 +45,9 @@ func (g *Group) Handler() http.Handler {
 			refuse(w, fmt.Errorf("metadata of one process: %w", errNoVoter))
 		})
 	}
-	calls := map[string]func(ctx context.Context, from cairn.NodeID, body []byte) ([]byte, error){
+	calls := map[string]callHandler{
 		"where": g.serveWhere, "commit": g.serveCommit, "seen": g.serveSeen,
-		votersPart + "hello": g.serveHello, votersPart + "standings": g.serveStandings, "tidings": g.serveTidings, "bar": g.serveBar,
+		votersPart + "hello": g.serveHello, votersPart + "standings": g.serveStandings, "tidings": g.serveTidings, "bar": g.serveBar, "maybar": g.serveMayBar,
 		"read": g.serveRead, "walk": g.serveWalk, "unwalk": g.serveUnwalk,
 	}
 	streams := map[string]func(w http.ResponseWriter, r *http.Request, from cairn.NodeID) error{
