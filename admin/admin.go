@@ -49,6 +49,8 @@ type Config struct {
 	Cluster  Cluster
 	Topology Topology
 	Jobs     Jobs // nil: there are no jobs
+	// Fleet is nil where neither nodes nor drives are managed; else Jobs is needed too.
+	Fleet Fleet
 	// Throttling bounds background work; nil where it cannot be bounded.
 	Throttling Throttling
 	Metrics    *Metrics

@@ -109,6 +109,7 @@ var (
 	descJobRate    = desc("cairn_jobs_rate_bytes_per_second", "How fast a job goes on.", "job", "kind", "subject")
 	descJobETA     = desc("cairn_jobs_eta_seconds", "When a job is expected to end, from now; 0 if that is not known.", "job", "kind", "subject")
 	descJobState   = desc("cairn_jobs_state", "1 for the state that a job is in.", "job", "kind", "subject", "state")
+	descFrozen     = desc("cairn_membership_frozen_state", "1 while no node's shards are rebuilt elsewhere by themselves, since too many are away at once.")
 	descScrubbed   = desc("cairn_scrub_done_bytes", "Bytes checked in the current pass.")
 	descScrubTotal = desc("cairn_scrub_total_bytes", "Bytes that the current pass has to check.")
 	descFindings   = desc("cairn_scrub_findings_total", "Damage that scrub has reported.")
@@ -148,6 +149,7 @@ func (c *statusCollector) Collect(ch chan<- prometheus.Metric) {
 		gauge(descVoter, truth(v.State == VoterUp), id, v.Path)
 		gauge(descLeader, truth(v.Leader), id, v.Path)
 	}
+	gauge(descFrozen, truth(st.Frozen != ""))
 	gauge(descQueued, float64(st.Repair.Queued))
 	gauge(descRepaired, float64(st.Repair.DoneBytes))
 	gauge(descRepairRate, st.Repair.RateBytesPerSec)

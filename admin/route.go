@@ -54,6 +54,7 @@ const (
 	partIdentities = "identities"
 	partBuckets    = "buckets"
 	partJobs       = "jobs"
+	partFleet      = "fleet"
 	partJournal    = "journal"
 	partWebhooks   = "webhooks"
 	partEncryption = "encryption"
@@ -73,7 +74,7 @@ func (s *Server) routes(has func(part string) bool) (list []Route) {
 	for _, p := range []struct {
 		part string
 		add  func(register)
-	}{{partIdentities, s.identityRoutes}, {partBuckets, s.bucketRoutes}, {partJobs, s.jobRoutes}, {partThrottling, s.throttleRoutes}, {partJournal, s.auditRoutes}, {partWebhooks, s.webhookRoutes},
+	}{{partIdentities, s.identityRoutes}, {partBuckets, s.bucketRoutes}, {partJobs, s.jobRoutes}, {partFleet, s.fleetRoutes}, {partThrottling, s.throttleRoutes}, {partJournal, s.auditRoutes}, {partWebhooks, s.webhookRoutes},
 		{partEncryption, s.encryptionRoutes}} {
 		if has(p.part) {
 			p.add(api)
@@ -91,6 +92,8 @@ func (s *Server) serves(part string) bool {
 		return s.cfg.Buckets != nil
 	case partJobs:
 		return s.cfg.Jobs != nil
+	case partFleet:
+		return s.cfg.Fleet != nil
 	case partEncryption:
 		return s.cfg.Encryption != nil
 	case partWebhooks:

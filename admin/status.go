@@ -30,6 +30,8 @@ type Status struct {
 	Repair       Repair        `json:"repair"`
 	Safety       Safety        `json:"safety"`
 	Jobs         []cairn.Job   `json:"jobs"` // that have not ended
+	// Frozen says why no further node's shards are rebuilt elsewhere by themselves: too many are away at once. Empty: they are.
+	Frozen string `json:"frozen,omitempty"`
 }
 
 // Drive is one drive of the store, retired identities excepted.

@@ -28,6 +28,7 @@ type Evidence struct {
 	DrivesBad    []string
 	DrivesOK     int // drives that can take new shards
 	DrivesFull   int
+	Frozen       string // why automatic repair of nodes is frozen
 	VotersWanted int
 	VotersOK     int
 	// BlobsUnknown: the counts above could not be had, because metadata has no quorum.
@@ -67,6 +68,9 @@ func Judge(e Evidence) (h Health, reasons []string, needs string) {
 		worsen(HealthHealing, "%s for repair.", plural(e.Queued, "finding waits", "findings wait"))
 	}
 	needs = judgeDrives(e, worsen)
+	if e.Frozen != "" {
+		worsen(HealthAtRisk, "%s: bring them back, or run `cairn node out` for each that will not be back soon.", strings.ToUpper(e.Frozen[:1])+e.Frozen[1:])
+	}
 	if e.VotersOK < e.VotersWanted {
 		worsen(HealthHealing, "%d of %d metadata voters are up.", e.VotersOK, e.VotersWanted)
 	}

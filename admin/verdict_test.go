@@ -33,6 +33,7 @@ func TestJudge(t *testing.T) {
 		{"a bad drive beside enough good ones", func(e *Evidence) { e.DrivesTotal, e.DrivesBad = 7, []string{"/g"} }, HealthHealing, ""},
 		{"a full drive", func(e *Evidence) { e.DrivesOK, e.DrivesFull = 5, 1 }, HealthAtRisk, "more space"},
 		{"a voter down", func(e *Evidence) { e.VotersOK = 4 }, HealthHealing, ""},
+		{"repair of nodes frozen", func(e *Evidence) { e.Frozen = "automatic repair is frozen: 2 of 7 data nodes are away at once" }, HealthAtRisk, ""},
 		{"no quorum", func(e *Evidence) { e.BlobsUnknown = errors.New("no quorum") }, HealthAtRisk, ""},
 	}
 	for _, tt := range tests {

@@ -34,25 +34,29 @@ type member struct {
 	t                     *testing.T
 	name, dir             string
 	s3Addr, adminAddr     string
+	addr                  string   // of the interconnect
 	args                  []string // behind --data
 	env                   []string
 	server                *process.Server
 	serves, carriesVoters bool
 }
 
-// clusterOf starts a cluster: the nodes of names[0] make it, the others join. Nodes n1 to n3 have all roles, the rest store.
-func clusterOf(t *testing.T, n int, profile string) []*member {
+// clusterOf starts a cluster of n nodes: n1 makes it, the others join. Nodes n1 to n3 have all roles, the rest store.
+func clusterOf(t *testing.T, n int, profile string) []*member { return fleetOf(t, n, 3, profile) }
+
+// fleetOf is clusterOf with so many nodes of all roles.
+func fleetOf(t *testing.T, n, serving int, profile string) []*member {
 	t.Helper()
 	root := t.TempDir()
 	var all []*member
 	for i := range n {
-		m := &member{t: t, name: fmt.Sprintf("n%d", i+1), serves: i < 3, carriesVoters: i < 3, s3Addr: freeAddr(t), adminAddr: freeAddr(t)}
+		m := &member{t: t, name: fmt.Sprintf("n%d", i+1), serves: i < serving, carriesVoters: i < serving, addr: freeAddr(t), s3Addr: freeAddr(t), adminAddr: freeAddr(t)}
 		m.dir = filepath.Join(root, m.name)
 		roles := "data"
 		if m.serves {
 			roles = "meta,data,gateway"
 		}
-		m.args = []string{"--advertise", freeAddr(t), "--name", m.name, "--zone", "zone-" + m.name, "--roles", roles}
+		m.args = []string{"--advertise", m.addr, "--name", m.name, "--zone", "zone-" + m.name, "--roles", roles}
 		all = append(all, m)
 	}
 	first := all[0]
@@ -61,7 +65,7 @@ func clusterOf(t *testing.T, n int, profile string) []*member {
 	var wg sync.WaitGroup
 	wg.Go(first.start)
 	for _, m := range all[1:] {
-		m.args = append(m.args, "--join", first.args[1])
+		m.args = append(m.args, "--join", first.addr)
 		m.env = []string{"CAIRN_TOKEN=" + first.token()}
 	}
 	for _, m := range all[1:] {
@@ -369,7 +373,10 @@ func leaderOf(t *testing.T, all []*member) (leader *member, others []*member) {
 			}
 		}
 	}
-	for _, m := range all[:3] {
+	for _, m := range all {
+		if !m.serves {
+			continue
+		}
 		if m.name == name {
 			leader = m
 		} else {

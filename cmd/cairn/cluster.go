@@ -15,10 +15,10 @@ import (
 )
 
 func nodeCommand() *cobra.Command {
-	return group("node", "Show the nodes of the cluster, and decide about them",
+	return group("node", "Show the nodes of the cluster, empty them and remove them",
 		listCommand("List the nodes", "/api/v1/nodes", func(list []cairn.Node) string { return nodesText(list, time.Now()) }),
 		showCommand("NODE", "Show one node, by its name, ID or the beginning of it", findNode, func(n cairn.Node) string { return nodeText(n, time.Now()) }),
-		nodeOutCommand())
+		nodeDrainCommand(), nodeUndrainCommand(), nodeOutCommand(), nodeRemoveCommand())
 }
 
 func driveCommand() *cobra.Command {
@@ -179,8 +179,8 @@ func nodesText(list []cairn.Node, now time.Time) string {
 
 func nodeText(n cairn.Node, now time.Time) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "node     %s %s\nstate    %s for %s: %s\nroles    %s\naddress  %s\nzone     %s, rack %s\njoined   %s\nversion  %s, format %d\n",
-		n.Name, n.ID, n.State, sinceText(now, n.StateSince), n.Reason, n.Roles, n.Addr, orDash(n.Zone), orDash(n.Rack),
+	fmt.Fprintf(&b, "node     %s %s\nstate    %s for %s: %s\nroles    %s\naddress  %s, gossip %s\nzone     %s, rack %s\njoined   %s\nversion  %s, format %d\n",
+		n.Name, n.ID, n.State, sinceText(now, n.StateSince), n.Reason, n.Roles, n.Addr, orDash(n.Gossip), orDash(n.Zone), orDash(n.Rack),
 		n.JoinedAt.Local().Format(time.DateTime), n.Version, n.Format)
 	for _, h := range slices.Backward(n.History) {
 		fmt.Fprintf(&b, "         %s  %s: %s\n", h.At.Local().Format(time.DateTime), h.State, h.Reason)

@@ -89,6 +89,7 @@ func rootCommand() *cobra.Command {
 		planCommand(),
 		nodeCommand(),
 		driveCommand(),
+		rebalanceCommand(),
 		volumeCommand(),
 		metaCommand(),
 		tokenCommand(),

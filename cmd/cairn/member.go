@@ -14,12 +14,13 @@ const envToken = "CAIRN_TOKEN"
 
 // memberFlags are the flags of `cairn server` for a node of a cluster.
 type memberFlags struct {
-	advertise, listen, roles, name, zone, rack, join, token string
+	advertise, listen, gossip, roles, name, zone, rack, join, token string
 }
 
 func (m *memberFlags) register(fl *pflag.FlagSet) {
 	fl.StringVar(&m.advertise, "advertise", "", "host, or host:port, at which other nodes reach this one (port "+server.DefaultPort+" unless given)")
 	fl.StringVar(&m.listen, "interconnect-addr", "", "where to listen for other nodes, if not at what --advertise says")
+	fl.StringVar(&m.gossip, "gossip-addr", "", "host:port at which other nodes reach this one's gossip, TCP and UDP (default the host of --advertise, and the port after its)")
 	fl.StringVar(&m.roles, "roles", "", "what a node of a cluster does: meta, data, gateway, or several with commas (default all)")
 	fl.StringVar(&m.name, "name", "", "the node's name, unique in the cluster (default made of the host's)")
 	fl.StringVar(&m.zone, "zone", "", "the zone that the node fails with")
@@ -38,7 +39,7 @@ func (f serverFlags) settle(ctx context.Context, dir *server.Directory, wish ser
 		}
 		return &server.Enlisted{}, dir.Save(state)
 	}
-	e := server.Enlist{Drives: wish, Advertise: m.advertise, Listen: m.listen, Name: m.name, Zone: m.zone, Rack: m.rack, Join: m.join, Token: m.token}
+	e := server.Enlist{Drives: wish, Advertise: m.advertise, Listen: m.listen, Gossip: m.gossip, Name: m.name, Zone: m.zone, Rack: m.rack, Join: m.join, Token: m.token}
 	if e.Join != "" && e.Token == "" {
 		e.Token = os.Getenv(envToken)
 	}

@@ -30,6 +30,8 @@ type Member struct {
 	// Founded: the node made the cluster, and is the one that may begin its metadata.
 	Founded   bool   `json:"founded,omitempty"`
 	GossipKey []byte `json:"gossip_key,omitempty"`
+	// Gossip is where other nodes reach this one's part in the gossip, host:port.
+	Gossip string `json:"gossip,omitempty"`
 }
 
 // Enlist is what a command line asks for beyond the drives; zero values leave a member as it is.
@@ -37,6 +39,7 @@ type Enlist struct {
 	Drives    Wish
 	Advertise string // host, or host:port
 	Listen    string // default: what is advertised
+	Gossip    string // host:port; default: the advertised host, and the port after the interconnect's
 	Roles     cairn.Roles
 	Name      string
 	Zone      string
@@ -155,6 +158,11 @@ func (e Enlist) settle(old *State, token join.Token) (State, error) {
 			return State{}, err
 		}
 	}
+	if e.Gossip != "" {
+		if m.Gossip, err = advertised(e.Gossip); err != nil {
+			return State{}, err
+		}
+	}
 	if m.Addr == "" {
 		return State{}, &cairn.Error{Op: "server.enlist", Err: fmt.Errorf("--advertise is needed: the host, or host:port, at which the other nodes reach this one: %w", cairn.ErrInvalid)}
 	}
@@ -195,7 +203,7 @@ func defaultName(id cairn.NodeID) string {
 
 // node is the record that the member asks for.
 func (m Member) node(id cairn.NodeID) cairn.Node {
-	return cairn.Node{ID: id, Name: m.Name, Addr: m.Addr, Roles: m.Roles, Zone: m.Zone, Rack: m.Rack, Format: cairn.FormatVersion}
+	return cairn.Node{ID: id, Name: m.Name, Addr: m.Addr, Roles: m.Roles, Zone: m.Zone, Rack: m.Rack, Gossip: m.Gossip, Format: cairn.FormatVersion}
 }
 
 // listen takes the interconnect's address. Port 0 becomes the one that was free.

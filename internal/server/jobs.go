@@ -15,7 +15,7 @@ import (
 // runners are what does the work of each kind of job.
 func (p *parts) runners() map[cairn.JobKind]jobs.Runner {
 	return map[cairn.JobKind]jobs.Runner{cairn.JobRepair: repairRunner{p}, cairn.JobDrain: drainRunner{p}, cairn.JobRewrap: rewrapRunner{p},
-		cairn.JobScrub: scrubRunner{p}}
+		cairn.JobScrub: scrubRunner{p}, cairn.JobNodeDrain: nodeDrainRunner{p}, cairn.JobRebalance: rebalanceRunner{p}}
 }
 
 // repairRunner lets the repairer work as long as its job runs.

@@ -16,6 +16,8 @@ type leaderFacts struct {
 	Scrub  admin.Scrub      `json:"scrub"`
 	Repair admin.Repair     `json:"repair"`
 	Health []health.Verdict `json:"health,omitempty"`
+	Frozen string           `json:"frozen,omitempty"` // why automatic repair of nodes is frozen
+	Wanted int              `json:"wanted"`           // voters, as far as there are nodes or drives for them
 }
 
 const (
@@ -25,7 +27,12 @@ const (
 
 func (f *facts) ownLeaderFacts() leaderFacts {
 	l := leaderFacts{Scrub: f.scrub(), Repair: f.repair(), Health: f.parts.wearing.Verdicts()}
-	for _, v := range f.parts.meta.Status().Voters {
+	if f.parts.watcher != nil {
+		l.Frozen = f.parts.watcher.Frozen()
+	}
+	st := f.parts.meta.Status()
+	l.Wanted = st.Wanted
+	for _, v := range st.Voters {
 		row := admin.Voter{ID: v.ID, Drive: v.Drive.String(), Path: v.Path, State: v.State, Leader: v.Leader}
 		if !v.Node.IsZero() {
 			row.Node = v.Node.String()

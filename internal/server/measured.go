@@ -78,17 +78,3 @@ func (f *facts) ask(ctx context.Context, n cairn.Node) []measured {
 	}
 	return named(list, n.Name, false)
 }
-
-// votersWanted is how many voters there should be: no more than there is room for on this node, or on nodes of the meta role.
-func (f *facts) votersWanted() int {
-	want := f.server.cfg.MetaVoters
-	if f.parts.site == nil {
-		return want
-	}
-	rooms := max(1, len(f.parts.homes.dirs), len(f.parts.site.metaNodes())+1)
-	want = min(want, rooms)
-	if want%2 == 0 {
-		want--
-	}
-	return want
-}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -118,6 +117,7 @@ func (p *parts) openStorage(cfg Config) (err error) {
 		if p.site, err = openSite(cfg.Directory, cfg.Interconnect, cfg.Logger.With("part", "site")); err != nil {
 			return err
 		}
+		mc.Gone = p.site.gone
 		mc.Node, mc.Peers, mc.Caller, mc.Seeds = state.Node, p.site.dialer, caller, p.site.metaNodes()
 		// Only the founder begins metadata, and only while it knows of no other node that may have it.
 		mc.MustExist = mc.MustExist || !state.Member.Founded
@@ -155,7 +155,7 @@ func (p *parts) openObjects(cfg Config) (err error) {
 	oc := object.Config{Meta: p.meta, Blobs: p.blobs, DefaultProfile: cfg.Directory.State.Profile,
 		Keys: keys, Encryption: rule, Logger: cfg.Logger.With("part", "object")}
 	if p.site != nil {
-		oc.Collects, oc.GCMinAge = p.meta.Leads, clusterGCAge
+		oc.Collects, oc.Elsewhere, oc.GCFarAge = p.meta.Leads, readers{p.site}.elsewhere, farReadAge
 	}
 	p.objects, err = object.New(oc)
 	return err
@@ -163,7 +163,7 @@ func (p *parts) openObjects(cfg Config) (err error) {
 
 // openHealing makes what finds damage and mends it.
 func (p *parts) openHealing(cfg Config) (err error) {
-	p.repairer, err = repair.New(repair.Config{Meta: p.meta, Shards: p.shards, Blobs: p.blobs, Drives: p.view, Paused: true,
+	p.repairer, err = repair.New(repair.Config{Meta: p.meta, Shards: p.shards, Blobs: p.blobs, Drives: p.view, Paused: true, Settle: cfg.Settle,
 		Logger: cfg.Logger.With("part", "repair")})
 	if err != nil {
 		return err
@@ -193,13 +193,14 @@ func (p *parts) openHealing(cfg Config) (err error) {
 	if err != nil || p.site == nil {
 		return err
 	}
-	p.watcher, err = membership.NewWatcher(membership.WatcherConfig{Nodes: p.meta, Prober: prober{p.site.dialer}, Self: cfg.Directory.State.Node,
-		Holds: p.view.Holds, Changed: p.steward.Wake, Logger: cfg.Logger.With("part", "watcher")})
+	wc := membership.WatcherConfig{Nodes: p.meta, Prober: prober{p.site.dialer}, Self: cfg.Directory.State.Node,
+		Holds: p.view.Holds, Changed: p.steward.Wake, Logger: cfg.Logger.With("part", "watcher")}
+	if p.site.gossip != nil {
+		wc.Gossip = p.site.gossip
+	}
+	p.watcher, err = membership.NewWatcher(wc)
 	return err
 }
-
-// clusterGCAge is how long garbage stays where several gateways read: each knows of its own readers only.
-const clusterGCAge = time.Hour
 
 // domains are the failure domains of the process's drives. In a store of one process there is one, the node.
 func domains(s State) []string {

@@ -53,6 +53,8 @@ type Config struct {
 	FailingDrives string
 	// ReadyWithin bounds one readiness probe. Default 3 s.
 	ReadyWithin time.Duration
+	// Settle is what uploads have to commit before the slots of their volume move. Default: repair's.
+	Settle time.Duration
 }
 
 func (c *Config) fill() error {
@@ -140,10 +142,11 @@ func Open(cfg Config) (s *Server, err error) {
 	s.parts.wearing = &wearing{parts: s.parts, mode: cfg.FailingDrives, measured: facts.measured, drain: facts}
 	if s.parts.site != nil {
 		s.parts.site.server.Mount(leaderPath, cairn.AllRoles, http.HandlerFunc(facts.serveLeaderFacts))
+		s.parts.site.server.Mount(heldPath, cairn.RoleMeta, serveHeld(s.parts.objects))
 		s.parts.site.mount(s.state, s.parts.meta, s.parts.node, s.settings)
 	}
 	s.probe = newProbe(s.parts, cfg.ReadyWithin, s.formatted)
-	s.api, err = admin.New(admin.Config{Cluster: facts, Topology: facts, Jobs: facts, Throttling: facts, Metrics: s.parts.metrics, AccessKey: cfg.AccessKey,
+	s.api, err = admin.New(admin.Config{Cluster: facts, Topology: facts, Jobs: facts, Fleet: facts, Throttling: facts, Metrics: s.parts.metrics, AccessKey: cfg.AccessKey,
 		SecretKey: cfg.SecretKey, Identities: s.identities(), Buckets: s.buckets(), Objects: s.objects(), S3URL: s.s3URL(), Webhooks: s.parts.meta, Encryption: facts,
 		Sessions: s.parts.meta, Journal: s.parts.meta, Logger: cfg.Logger, ReadyTimeout: cfg.ReadyWithin})
 	if err != nil {

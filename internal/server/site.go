@@ -33,6 +33,7 @@ type site struct {
 	server    *rpc.Server
 	logger    *slog.Logger
 
+	gossip     *membership.Serf             // nil: the cluster has no key for it
 	nodes      atomic.Pointer[[]cairn.Node] // as committed, or as written down before the start
 	registered atomic.Bool                  // the node's own row is as it should be
 }
@@ -58,7 +59,7 @@ func openSite(d *Directory, l net.Listener, logger *slog.Logger) (s *site, err e
 	s.dialer = rpc.NewDialer(s.creds)
 	s.know(known)
 	s.server = rpc.NewServer(s.creds, logger)
-	return s, nil
+	return s, s.openGossip(d)
 }
 
 func (s *site) know(nodes []cairn.Node) {
@@ -69,6 +70,13 @@ func (s *site) know(nodes []cairn.Node) {
 // known returns the nodes that are members as far as this one knows.
 func (s *site) known() []cairn.Node {
 	return slices.DeleteFunc(slices.Clone(*s.nodes.Load()), func(n cairn.Node) bool { return n.State == cairn.NodeRemoved })
+}
+
+// gone tells whether a node is out or was removed.
+func (s *site) gone(id cairn.NodeID) bool {
+	return slices.ContainsFunc(*s.nodes.Load(), func(n cairn.Node) bool {
+		return n.ID == id && (n.State == cairn.NodeOut || n.State == cairn.NodeRemoved)
+	})
 }
 
 // metaNodes are the other nodes that may carry voters.
@@ -127,11 +135,15 @@ func (s *site) loops(state State, m *meta.Store) []loop {
 		return join.SignAt(ctx, s.dialer, s.metaNodes(), csr)
 	}
 	renewer := join.Renewer{Credentials: s.creds, Sign: sign, Save: s.papers.renew, Logger: s.logger}
-	return []loop{
+	loops := []loop{
 		{"interconnect", func(ctx context.Context) error { return s.server.Serve(ctx, s.listener) }},
 		{"nodes", func(ctx context.Context) error { return s.follow(ctx, m) }},
 		{"certificate", renewer.Run},
 	}
+	if s.gossip != nil {
+		loops = append(loops, loop{"gossip", s.gossip.Run})
+	}
+	return loops
 }
 
 const (
@@ -163,7 +175,7 @@ func (s *site) follow(ctx context.Context, m *meta.Store) error {
 
 // sameContact tells whether what a node needs to find another one is the same.
 func sameContact(a, b cairn.Node) bool {
-	return a.ID == b.ID && a.Addr == b.Addr && a.Roles == b.Roles && (a.State == cairn.NodeRemoved) == (b.State == cairn.NodeRemoved)
+	return a.ID == b.ID && a.Addr == b.Addr && a.Gossip == b.Gossip && a.Roles == b.Roles && (a.State == cairn.NodeRemoved) == (b.State == cairn.NodeRemoved)
 }
 
 func (s *site) refresh(ctx context.Context, m *meta.Store) ([]cairn.Node, error) {
@@ -197,11 +209,12 @@ func (s *site) register(ctx context.Context, m *meta.Store, nodes []cairn.Node) 
 		return nil, fmt.Errorf("this node was removed from the cluster; join it anew with an empty data directory: %w", cairn.ErrForbidden)
 	default:
 		had := nodes[i]
-		if had.Addr == want.Addr && had.Name == want.Name && had.Zone == want.Zone && had.Rack == want.Rack &&
+		if had.Addr == want.Addr && had.Gossip == want.Gossip && had.Name == want.Name && had.Zone == want.Zone && had.Rack == want.Rack &&
 			had.Version == want.Version && had.Format == want.Format {
 			s.registered.Store(true)
 			return nodes, nil
 		}
+		had.Gossip = want.Gossip
 		had.Addr, had.Name, had.Zone, had.Rack, had.Version, had.Format = want.Addr, want.Name, want.Zone, want.Rack, want.Version, want.Format
 		want = had
 	}
@@ -225,6 +238,9 @@ func (s *site) close() error {
 	err := s.listener.Close()
 	if errors.Is(err, net.ErrClosed) {
 		err = nil
+	}
+	if s.gossip != nil {
+		err = errors.Join(err, s.gossip.Close())
 	}
 	return errors.Join(err, s.dialer.Close())
 }

@@ -36,8 +36,8 @@ func (f *facts) Status(ctx context.Context) (admin.Status, error) {
 	leader := f.leaderFacts(ctx)
 	st := admin.Status{Cluster: state.Cluster, Node: state.Node, Profile: state.Profile,
 		Started: f.server.started, Now: now, BlobsBySpare: map[int]int64{}, Reasons: []string{},
-		Voters: leader.Voters, Scrub: leader.Scrub, Repair: leader.Repair}
-	evidence := admin.Evidence{Profile: state.Profile, VotersWanted: f.votersWanted(), Queued: st.Repair.Queued}
+		Voters: leader.Voters, Scrub: leader.Scrub, Repair: leader.Repair, Frozen: leader.Frozen}
+	evidence := admin.Evidence{Profile: state.Profile, VotersWanted: leader.Wanted, Frozen: leader.Frozen, Queued: st.Repair.Queued}
 	f.drives(ctx, &st, &evidence, leader.Health)
 	for _, v := range st.Voters {
 		if v.State == admin.VoterUp {
