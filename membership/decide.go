@@ -26,8 +26,8 @@ func transitions(now time.Time, node cairn.NodeID, domains []string, rows []cair
 		}
 		byID[st.ID] = st
 		old, ok := known[st.ID]
-		if ok && old.Node != node && old.State != cairn.DriveMissing {
-			continue // its own node still has it: one of the two is a copy, and the first claim stands
+		if ok && elsewhere(old, node) {
+			continue
 		}
 		d := measured(now, old, st)
 		d.Node, d.Domains = node, domains
@@ -47,6 +47,24 @@ func transitions(now time.Time, node cairn.NodeID, domains []string, rows []cair
 		}
 	}
 	return changed, returned
+}
+
+// elsewhere tells that another node has a drive: what node sees is a copy, and the first claim stands. A node of zeros is
+// the only one.
+func elsewhere(d cairn.Drive, node cairn.NodeID) bool {
+	return !node.IsZero() && !d.Node.IsZero() && d.Node != node && d.State != cairn.DriveMissing
+}
+
+// copies returns the rows of the drives that a node sees though another one has them.
+func copies(node cairn.NodeID, rows []cairn.Drive, seen []cairn.DriveStatus) (list []cairn.Drive) {
+	for _, d := range rows {
+		at := slices.IndexFunc(seen, func(st cairn.DriveStatus) bool { return st.ID == d.ID })
+		if at >= 0 && elsewhere(d, node) {
+			d.Path = seen[at].Path
+			list = append(list, d)
+		}
+	}
+	return list
 }
 
 // measured is the row that a drive should have after the measurement.

@@ -116,6 +116,25 @@ func TestTransitions(t *testing.T) {
 // moved returns the row in other failure domains.
 func moved(d cairn.Drive, domains ...string) cairn.Drive { d.Domains = domains; return d }
 
+// What a node measures of a copy says nothing about the drive that another node has.
+func TestOverlayOfCopies(t *testing.T) {
+	self, other, id := cairn.NodeID{1}, cairn.NodeID{2}, cairn.DriveID{10}
+	live := []cairn.DriveStatus{{ID: id, Path: "copy", State: cairn.DriveOK, TotalBytes: 7}}
+	for _, tt := range []struct {
+		name string
+		row  cairn.Drive
+		want string // path
+	}{
+		{"its node has it", cairn.Drive{ID: id, Node: other, Path: "p", State: cairn.DriveFull}, "p"},
+		{"its node has lost it", cairn.Drive{ID: id, Node: other, Path: "p", State: cairn.DriveMissing}, "copy"},
+		{"it is ours", cairn.Drive{ID: id, Node: self, Path: "p"}, "copy"},
+	} {
+		if got := overlay([]cairn.Drive{tt.row}, live, self)[id]; got.Path != tt.want || got.Node != tt.row.Node {
+			t.Errorf("%s: got %+v, want path %s", tt.name, got, tt.want)
+		}
+	}
+}
+
 func TestSlotDamage(t *testing.T) {
 	now := time.Unix(10000, 0)
 	drive := func(n int, state cairn.DriveState, age time.Duration, retired bool) cairn.Drive {

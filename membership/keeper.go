@@ -70,7 +70,8 @@ func setDefault[T comparable](p *T, d T) {
 
 // Keeper commits what a data node measures of its own drives. One runs in every process that has drives.
 type Keeper struct {
-	cfg KeeperConfig
+	cfg  KeeperConfig
+	told map[cairn.DriveID]bool // copies that a person was told of; Run's
 }
 
 // NewKeeper returns a Keeper; Run does its work.
@@ -146,6 +147,7 @@ func (k *Keeper) commitDrives(ctx context.Context) error {
 		return err
 	}
 	letGo(rows, nodes, k.cfg.NodeID)
+	k.tellCopies(rows)
 	changed, returned := transitions(time.Now(), k.cfg.NodeID, k.cfg.Domains, rows, k.cfg.Node.Statuses())
 	if len(changed) > 0 {
 		if err := k.cfg.Meta.PutDrives(ctx, changed); err != nil {
@@ -169,6 +171,18 @@ func (k *Keeper) commitDrives(ctx context.Context) error {
 		k.cfg.Returned(id)
 	}
 	return nil
+}
+
+// tellCopies tells a person, once, of drives here that another node has too.
+func (k *Keeper) tellCopies(rows []cairn.Drive) {
+	now := map[cairn.DriveID]bool{}
+	for _, d := range copies(k.cfg.NodeID, rows, k.cfg.Node.Statuses()) {
+		if now[d.ID] = true; !k.told[d.ID] {
+			k.cfg.Logger.Error("this drive is another node's, and is not used here: one of the two is a copy; stop that node first if the disk was moved, "+
+				"or give an empty directory", "drive", d.ID, "path", d.Path, "node", d.Node)
+		}
+	}
+	k.told = now
 }
 
 // letGo marks the drives of other nodes that are gone as missing: a disk of a dead machine may be put into another one.

@@ -123,6 +123,9 @@ func overlay(rows []cairn.Drive, live []cairn.DriveStatus, node cairn.NodeID) ma
 			}
 			continue
 		}
+		if d, known := drives[st.ID]; known && elsewhere(d, node) {
+			continue
+		}
 		d := drives[st.ID] // a retired drive that is seen again is a drive
 		d.ID, d.Path, d.State, d.Reason = st.ID, st.Path, st.State, st.Reason
 		d.TotalBytes, d.FreeBytes = st.TotalBytes, st.FreeBytes

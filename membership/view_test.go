@@ -1,9 +1,12 @@
 package membership_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -321,14 +324,21 @@ func TestDriveMovesBetweenNodes(t *testing.T) {
 		here := cairn.NodeID(cairn.NewID())
 		returned := 0
 		var mu sync.Mutex
+		var said bytes.Buffer
 		k, err := membership.NewKeeper(membership.KeeperConfig{Meta: meta, Node: disk, NodeID: here, Domains: []string{"z"},
+			Logger:   slog.New(slog.NewTextHandler(&said, nil)),
 			Returned: func(cairn.DriveID) { mu.Lock(); returned++; mu.Unlock() }})
 		must(t, err)
 		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup
 		running.Go(func() { must(t, k.Run(ctx)) })
-		defer running.Wait()
-		defer cancel()
+		defer func() {
+			cancel()
+			running.Wait()
+			if n := strings.Count(said.String(), "one of the two is a copy"); n != 1 {
+				t.Errorf("the operator was told %d times: %s", n, said.String())
+			}
+		}()
 		check := func(node cairn.NodeID, times int) {
 			t.Helper()
 			time.Sleep(5 * time.Second)

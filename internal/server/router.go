@@ -48,10 +48,11 @@ func newRouter(local *datanode.Node, self cairn.NodeID, owners owners, peers dat
 
 // at finds who has the drive.
 func (r *router) at(drive cairn.DriveID) (shards, error) {
-	if r.local.Has(drive) {
+	node, ok := r.owners.Owner(drive)
+	// What another node has and this one sees as well is a copy (of a disk, or of a directory): nothing may go there.
+	if (!ok || node == r.self) && r.local.Has(drive) {
 		return r.local, nil
 	}
-	node, ok := r.owners.Owner(drive)
 	if !ok || node == r.self {
 		return nil, &cairn.Error{Op: "server.route", Subject: drive.String(), Err: fmt.Errorf("no node is known to have the drive: %w", cairn.ErrUnavailable)}
 	}

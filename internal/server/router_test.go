@@ -95,6 +95,38 @@ func TestRouterConformance(t *testing.T) {
 	blobtest.Shards(t, func(t *testing.T) (blob.Shards, cairn.DriveID) { return twoNodes(t) })
 }
 
+// A copy of another node's drive is left alone: whatever is for the drive goes to the node that has it, or nowhere.
+func TestRouterLeavesCopiesAlone(t *testing.T) {
+	r, _ := twoNodes(t)
+	local, err := datanode.Open(datanode.Config{Cluster: cairn.NewID(), Drives: []datanode.DriveConfig{{Path: t.TempDir()}}, SegmentBytes: 8 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer local.Close()
+	r.local = local
+	drive := local.Statuses()[0].ID
+	id := cairn.ShardID{Volume: 1, Blob: 1}
+	h := cairn.ShardHeader{ID: id, Epoch: 1, Profile: cairn.Profile{K: 1}, Unit: 64 << 10, BlobLen: 1}
+	write := func(owners ownerTable) error {
+		r.owners = owners
+		done := make(chan error, 1)
+		r.Append(t.Context(), drive, &h, []byte{7}, func(err error) { done <- err })
+		return <-done
+	}
+	if err := write(ownerTable{drive: cairn.NodeID{9}}); !errors.Is(err, cairn.ErrUnavailable) {
+		t.Errorf("a write to a drive of a node that cannot be reached: got %v", err)
+	}
+	if _, err := local.Stat(t.Context(), drive, id); !errors.Is(err, cairn.ErrNotFound) {
+		t.Errorf("the copy took the shard: %v", err)
+	}
+	for name, owners := range map[string]ownerTable{"not committed yet": {}, "our own": {drive: r.self}} {
+		h.ID.Blob++
+		if err := write(owners); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // Unknown is not absent: whatever cannot be reached is unavailable, and never a drive without the shard.
 func TestRouterOfUnknownDrives(t *testing.T) {
 	r, drive := twoNodes(t)
