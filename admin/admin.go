@@ -56,6 +56,8 @@ type Config struct {
 	Metrics    *Metrics
 	AccessKey  string // of the root identity
 	SecretKey  string
+	// Root tells whether credentials are the root identity's, where the process has none itself (then both keys are empty).
+	Root func(ctx context.Context, accessKey, secretKey string) bool
 	// Identities knows further administrators and is managed here; nil for none.
 	Identities Identities
 	// Buckets shows buckets and sets their quotas; nil where the process keeps none.
@@ -91,7 +93,7 @@ type Server struct {
 
 // New returns the handler of the admin interface.
 func New(cfg Config) (*Server, error) {
-	if cfg.Cluster == nil || cfg.Topology == nil || cfg.Metrics == nil || cfg.AccessKey == "" || cfg.SecretKey == "" {
+	if cfg.Cluster == nil || cfg.Topology == nil || cfg.Metrics == nil || (cfg.AccessKey == "" || cfg.SecretKey == "") && cfg.Root == nil {
 		return nil, &cairn.Error{Op: "admin.new", Err: fmt.Errorf("want a cluster, its topology, metrics and credentials: %w", cairn.ErrInvalid)}
 	}
 	if cfg.Logger == nil {

@@ -28,6 +28,9 @@ func (s *Server) lookup(r *http.Request, accessKey, secretKey string) (iam.Ident
 	if !s.tries.mayTry(from, accessKey) {
 		return iam.Identity{}, errTooManyTries
 	}
+	if s.cfg.Root != nil && s.cfg.Root(r.Context(), accessKey, secretKey) {
+		return rootIdentity(accessKey), nil
+	}
 	secret, id, err := s.secretOf(accessKey)
 	if err != nil && cairn.Kind(err) == cairn.ErrUnavailable {
 		return iam.Identity{}, err
@@ -47,9 +50,13 @@ func (s *Server) secretOf(accessKey string) (string, iam.Identity, error) {
 		return s.cfg.Identities.Lookup(accessKey, "")
 	}
 	if accessKey == s.cfg.AccessKey {
-		return s.cfg.SecretKey, iam.Identity{Account: iam.DefaultAccount, Name: iam.DefaultAccount, AccessKey: accessKey, Root: true}, nil
+		return s.cfg.SecretKey, rootIdentity(accessKey), nil
 	}
 	return "", iam.Identity{}, cairn.ErrNotFound
+}
+
+func rootIdentity(accessKey string) iam.Identity {
+	return iam.Identity{Account: iam.DefaultAccount, Name: iam.DefaultAccount, AccessKey: accessKey, Root: true}
 }
 
 // identify tells who makes a request: by its session's cookie, or by HTTP basic authentication.

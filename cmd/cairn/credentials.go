@@ -62,15 +62,21 @@ func loadCredentials(dir string) (credentials, error) {
 }
 
 // serverCredentials returns the keys that the server answers to: the environment's, or those of DIR/credentials, which is
-// made on the first start (made tells that it was).
+// made on the first start (made tells that it was). The environment's are kept there too, so that a restart without them is
+// no other store.
 func serverCredentials(dir string, getenv func(string) string) (c credentials, made bool, err error) {
 	c, ok, err := envCredentials(getenv)
-	if err != nil || ok {
+	if err != nil {
 		return c, false, err
 	}
-	c, err = loadCredentials(dir)
-	if !errors.Is(err, fs.ErrNotExist) {
-		return c, false, err
+	kept, err := loadCredentials(dir)
+	switch {
+	case ok && err == nil && kept == c:
+		return c, false, nil
+	case ok:
+		return c, false, saveCredentials(dir, c)
+	case !errors.Is(err, fs.ErrNotExist):
+		return kept, false, err
 	}
 	c = credentials{AccessKey: "CAIRN" + strings.ToUpper(randomText(15)), SecretKey: randomText(40)}
 	return c, true, saveCredentials(dir, c)

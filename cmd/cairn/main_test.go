@@ -63,6 +63,9 @@ func TestCredentialsAreMadeOnce(t *testing.T) {
 	if err != nil || made || fromEnv.AccessKey != "mine" {
 		t.Errorf("environment: got %+v, %t, %v", fromEnv, made, err)
 	}
+	if kept, made, err := serverCredentials(dir, none); err != nil || made || kept != fromEnv {
+		t.Errorf("a restart without the environment's: got %+v, %t, %v, want %+v", kept, made, err, fromEnv)
+	}
 	delete(env, envSecretKey)
 	if _, _, err := serverCredentials(dir, func(n string) string { return env[n] }); err == nil {
 		t.Error("half a pair in the environment is taken")

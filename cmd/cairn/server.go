@@ -51,8 +51,9 @@ func serverCommand() *cobra.Command {
 		Long: "Serve S3 from an erasure-coded store. --data DIR alone makes DIR/drive1 to DIR/drive6; --drive names real disks.\n\n" +
 			"With --advertise the process is the first node of a cluster, with --join and --token a further one (see `cairn token\n" +
 			"create`); a node makes one drive below --data unless told otherwise. A restart needs none of these flags.\n\n" +
-			"The root credentials are $" + envAccessKey + " and $" + envSecretKey + ". Without them a pair is made on the first\n" +
-			"start and kept in DIR/credentials.",
+			"The root credentials are $" + envAccessKey + " and $" + envSecretKey + ", the same on every node; they are kept in\n" +
+			"DIR/credentials for the next start. Without them a pair is made on the first start, and nodes that join are given it,\n" +
+			"but for those that only store data: these keep no secret, and take the cluster's.",
 		Example: "  cairn server --data ./data\n  cairn server --data /var/lib/cairn --drive /mnt/a --drive /mnt/b --drive /mnt/c --profile 2+1\n" +
 			"  cairn server --data /var/lib/cairn --advertise 10.0.0.1\n" +
 			"  cairn server --data /var/lib/cairn --advertise 10.0.0.2 --join 10.0.0.1 --token TOKEN --roles data",
@@ -120,9 +121,12 @@ func runServer(c *cobra.Command, f *serverFlags) (err error) {
 		return err
 	}
 	tuneProcessors(len(dir.State.Drives(dir.Path)))
-	cred, made, err := serverCredentials(dir.Path, os.Getenv)
-	if err != nil {
-		return err
+	var cred credentials
+	made := false
+	if dir.State.KeepsRoot() {
+		if cred, made, err = serverCredentials(dir.Path, os.Getenv); err != nil {
+			return err
+		}
 	}
 	f.encryption.Vault.Token = os.Getenv(envVaultToken)
 	s, err := server.Open(server.Config{

@@ -51,6 +51,9 @@ func startNode(t *testing.T, dir string, wish Enlist) (*testNode, error) {
 	}
 	cfg := Config{Directory: d, S3Addr: "127.0.0.1:0", AdminAddr: "127.0.0.1:0", AccessKey: testAccess, SecretKey: testSecret, Interconnect: e.Listener,
 		Settle: time.Second}
+	if !d.State.KeepsRoot() {
+		cfg.AccessKey, cfg.SecretKey = "", ""
+	}
 	if os.Getenv("CAIRN_TEST_LOG") != "" {
 		cfg.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil)).With("node", filepath.Base(dir))
 	}

@@ -47,6 +47,7 @@ type parts struct {
 	teller     *events.Deliverer
 	metrics    *admin.Metrics
 	wearing    *wearing // of all drives' health
+	root       rootKeeper
 	homes      homePlan
 	logger     *slog.Logger
 }
@@ -69,10 +70,14 @@ func openParts(cfg Config) (p *parts, err error) {
 	if err := p.openHealing(cfg); err != nil {
 		return nil, err
 	}
+	if !knowsIdentities(cfg.Directory.State.Member) {
+		return p, nil // it serves no clients, and has none of the keys that doing so takes
+	}
 	seal, err := cfg.Directory.sealKey()
 	if err != nil {
 		return nil, err
 	}
+	p.root = rootKeeper{p.meta, cfg.AccessKey, cfg.SecretKey, cfg.Logger.With("part", "root")}
 	p.identities, err = iam.New(iam.Config{AccessKey: cfg.AccessKey, SecretKey: cfg.SecretKey, Rows: p.meta, Seal: seal,
 		Logger: cfg.Logger.With("part", "iam")})
 	if err != nil {
@@ -246,6 +251,10 @@ func (p *parts) loops(state State) []loop {
 	}
 	if p.site == nil {
 		return append(always, once...)
+	}
+	if knowsIdentities(state.Member) {
+		always = append(always, loop{"root check", p.root.check})
+		once = append(once, loop{"root", p.root.publish}) // who leads carries a voter, so it has the credentials
 	}
 	once = append(once, loop{"watcher", p.watcher.Run}, loop{"returned", func(ctx context.Context) error { return p.watchReturns(ctx, state.Node) }})
 	always = append(always, loop{"findings", p.findings.Run},

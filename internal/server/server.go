@@ -58,7 +58,8 @@ type Config struct {
 }
 
 func (c *Config) fill() error {
-	if c.Directory == nil || c.Directory.State == nil || c.S3Addr == "" || c.AdminAddr == "" || c.AccessKey == "" || c.SecretKey == "" {
+	if c.Directory == nil || c.Directory.State == nil || c.S3Addr == "" || c.AdminAddr == "" ||
+		(c.AccessKey == "" || c.SecretKey == "") && knowsIdentities(c.Directory.State.Member) {
 		return &cairn.Error{Op: "server.open", Err: fmt.Errorf("directory, addresses and keys are needed: %w", cairn.ErrInvalid)}
 	}
 	drives := len(c.Directory.State.Drives(c.Directory.Path))
@@ -146,7 +147,11 @@ func Open(cfg Config) (s *Server, err error) {
 		s.parts.site.mount(s.state, s.parts.meta, s.parts.node, s.settings)
 	}
 	s.probe = newProbe(s.parts, cfg.ReadyWithin, s.formatted)
-	s.api, err = admin.New(admin.Config{Cluster: facts, Topology: facts, Jobs: facts, Fleet: facts, Throttling: facts, Metrics: s.parts.metrics, AccessKey: cfg.AccessKey,
+	var root func(context.Context, string, string) bool
+	if !s.state.KeepsRoot() {
+		root = newRootKnower(s.parts.meta).root
+	}
+	s.api, err = admin.New(admin.Config{Cluster: facts, Topology: facts, Jobs: facts, Fleet: facts, Root: root, Throttling: facts, Metrics: s.parts.metrics, AccessKey: cfg.AccessKey,
 		SecretKey: cfg.SecretKey, Identities: s.identities(), Buckets: s.buckets(), Objects: s.objects(), S3URL: s.s3URL(), Webhooks: s.parts.meta, Encryption: facts,
 		Sessions: s.parts.meta, Journal: s.parts.meta, Logger: cfg.Logger, ReadyTimeout: cfg.ReadyWithin})
 	if err != nil {
@@ -205,6 +210,9 @@ func (s *Server) identities() admin.Identities {
 	}
 	return s.parts.identities
 }
+
+// KeepsRoot tells whether the process has the root credentials: one that only stores data has not.
+func (s State) KeepsRoot() bool { return knowsIdentities(s.Member) }
 
 func knowsIdentities(m *Member) bool {
 	return m == nil || m.Roles&(cairn.RoleMeta|cairn.RoleGateway) != 0
