@@ -166,17 +166,10 @@ func TestMissingHereAndCorruptThere(t *testing.T) {
 func TestDiskFullMidRepair(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t, 6)
-		defer c.run()()
-		c.settled()
-		c.putSome()
-		c.putSome()
-		before := c.snapshot()
-		c.disk.Wipe(c.node.ID(2))
-		full := c.node.Replace(2)
+		var full atomic.Pointer[cairn.DriveID]
 		var wrote atomic.Int64
-		var room atomic.Bool
 		c.disk.Fault = func(_ context.Context, call blobtest.Call) error {
-			if call.Drive == full && !room.Load() {
+			if id := full.Load(); id != nil && call.Drive == *id {
 				switch call.Op {
 				case blobtest.OpAppend, blobtest.OpCreate, blobtest.OpWrite, blobtest.OpCommit:
 					if wrote.Add(1) > 7 {
@@ -186,6 +179,14 @@ func TestDiskFullMidRepair(t *testing.T) {
 			}
 			return c.driveFault(call)
 		}
+		defer c.run()()
+		c.settled()
+		c.putSome()
+		c.putSome()
+		before := c.snapshot()
+		c.disk.Wipe(c.node.ID(2))
+		id := c.node.Replace(2)
+		full.Store(&id)
 		had := map[cairn.BlobRef]int{}
 		for range 300 {
 			time.Sleep(time.Second + 3*time.Nanosecond)
@@ -200,7 +201,7 @@ func TestDiskFullMidRepair(t *testing.T) {
 			t.Fatalf("the drive was not full in the middle of its repair: %d writes, whole %v", wrote.Load(), c.whole())
 		}
 		c.checkData()
-		room.Store(true)
+		full.Store(nil)
 		c.until("whole again", time.Hour, c.whole)
 		c.checkIdentical(before)
 		c.checkData()
