@@ -243,8 +243,23 @@ func (v *voter) step(m *pb.Message) {
 			return
 		}
 	}
+	if v.hollow(m) {
+		return
+	}
 	// Errors are of kinds that raft's own drivers ignore: a message from a removed member, a local message.
 	_ = v.rn.Step(m)
+}
+
+// hollow tells whether a message is the answer of a voter to some earlier leader whose term was over: it acknowledges
+// nothing, and has the next term. A new leader that has heard nothing else of the voter takes it for the word that nothing
+// before index 1 is missing, wants to send the log from there, which it no longer has, and sends nothing ever again, since
+// there are no snapshots.
+func (v *voter) hollow(m *pb.Message) bool {
+	if m.GetType() != pb.MsgAppResp || m.GetIndex() != 0 || m.GetReject() {
+		return false
+	}
+	st := v.rn.BasicStatus()
+	return st.RaftState == raft.StateLeader && st.HardState.GetTerm() == m.GetTerm()
 }
 
 // drainReady hands out what raft wants done, until nothing is left.
