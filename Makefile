@@ -8,7 +8,7 @@ PKGS     := ./...
 # Go files that are ours, for gofmt: everything that git tracks or could track.
 GOFILES   = $(shell git ls-files --cached --others --exclude-standard '*.go')
 
-.PHONY: all build run test check fmt vet staticcheck tidy unit test-e2e test-clients drill bench soak clean
+.PHONY: all build run test check fmt vet staticcheck tidy unit test-e2e test-clients drill bench soak clean test-ui web web-check
 
 all: build
 
@@ -24,7 +24,7 @@ run: build
 
 test: check unit test-e2e
 
-check: fmt vet staticcheck tidy
+check: fmt vet staticcheck tidy web-check
 
 fmt:
 	@bad=$$(gofmt -l $(GOFILES)); if [ -n "$$bad" ]; then echo "not gofmt-ed:"; echo "$$bad"; exit 1; fi
@@ -33,6 +33,7 @@ vet:
 	$(GO) vet $(PKGS)
 	$(GO) vet -tags e2e ./e2e/...
 	$(GO) vet -tags clients ./clients/
+	$(GO) vet -tags ui ./uitest/
 
 staticcheck:
 	$(GO) tool staticcheck $(PKGS)
@@ -73,6 +74,18 @@ drill: build
 test-clients: build
 	./clients/install.sh
 	CAIRN_BINARY=$(CURDIR)/$(BIN) $(GO) test -tags clients -count=1 -timeout 60m ./clients/ -v | grep -E '^(PASS|FAIL|SKIP|NOTE|ok|panic)|^ {4}'
+
+# The dashboard: web/src and web/vendor become web/dist, which is committed and part of the binary.
+web:
+	cd web/build && $(GO) run .
+
+web-check:
+	cd web/build && $(GO) run . -check
+
+# The dashboard in a real browser, which the first line installs. Screenshots stay in bin/ui.
+test-ui: build
+	./uitest/install.sh
+	CAIRN_BINARY=$(CURDIR)/$(BIN) $(GO) test -tags ui -count=1 -timeout 15m ./uitest/ -v
 
 # BENCH_SHORT=1 measures a tenth of the matrix.
 bench: build

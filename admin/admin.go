@@ -32,6 +32,7 @@ import (
 	"cairn"
 	"cairn/iam"
 	"cairn/meta"
+	"cairn/web"
 )
 
 // Cluster gathers what the admin interface shows. Safe for concurrent use. internal/server has the one of a process.
@@ -84,6 +85,7 @@ type Server struct {
 	mux     *http.ServeMux
 	table   []Route
 	object  http.Handler // the line whose path holds a key
+	page    http.Handler // the dashboard; nil where nobody can log in
 	front   http.Handler // all behind the check of a request's origin
 	openAPI json.RawMessage
 	tries   tries
@@ -133,6 +135,8 @@ func (s *Server) handleAll() {
 	if s.cfg.Sessions != nil {
 		s.mux.Handle("POST /login", answer(s.login))
 		s.mux.Handle("POST /logout", answer(s.logout))
+		s.mux.Handle("GET /session", answer(s.session))
+		s.page = web.Handler()
 	}
 	s.front = http.NewCrossOriginProtection().Handler(http.HandlerFunc(s.dispatch))
 }
@@ -167,6 +171,8 @@ func (s *Server) dispatch(w http.ResponseWriter, r *http.Request) {
 		s.serveS3(w, r)
 	case r.Method == http.MethodGet && strings.HasPrefix(path, objectRoute):
 		s.object.ServeHTTP(w, r)
+	case r.Method == http.MethodGet && s.page != nil && (path == "/" || strings.HasPrefix(path, "/assets/")):
+		s.page.ServeHTTP(w, r)
 	default:
 		s.mux.ServeHTTP(w, r)
 	}

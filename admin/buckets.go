@@ -2,7 +2,9 @@ package admin
 
 import (
 	"context"
+	"maps"
 	"net/http"
+	"slices"
 
 	"cairn"
 	"cairn/meta"
@@ -23,6 +25,8 @@ type Bucket struct {
 	Versioning string `json:"versioning,omitempty"`
 	Lock       bool   `json:"object_lock,omitempty"`
 	QuotaBytes int64  `json:"quota_bytes,omitempty"` // 0: none
+	// Configs names the sub-resources that are set: "policy", "cors" …
+	Configs []string `json:"configs"`
 	meta.BucketStats
 }
 
@@ -69,5 +73,6 @@ func (s *Server) bucketRoutes(api register) {
 
 func (s *Server) bucket(ctx context.Context, b cairn.Bucket) (Bucket, error) {
 	st, err := s.cfg.Buckets.Stats(ctx, b.Name)
-	return Bucket{Name: b.Name, Owner: b.Owner, Versioning: b.Version.String(), Lock: b.Lock.Enabled, QuotaBytes: b.QuotaBytes, BucketStats: st}, err
+	return Bucket{Name: b.Name, Owner: b.Owner, Versioning: b.Version.String(), Lock: b.Lock.Enabled, QuotaBytes: b.QuotaBytes,
+		Configs: slices.Sorted(maps.Keys(b.Configs)), BucketStats: st}, err
 }

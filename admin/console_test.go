@@ -426,6 +426,11 @@ func TestNoAnswerCanBeFramed(t *testing.T) {
 			t.Errorf("%s: %v", path, h)
 		}
 	}
+	page := c.send("GET", "/", "")
+	policy := page.Header().Get("Content-Security-Policy")
+	if page.Code != 200 || strings.Contains(policy, "unsafe") || !strings.Contains(policy, "script-src 'self'") {
+		t.Errorf("the page: %d %s", page.Code, policy)
+	}
 }
 
 func TestOpenAPIDescribesEveryRoute(t *testing.T) {

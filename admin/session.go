@@ -112,6 +112,18 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) (any, error) {
 	return me, nil
 }
 
+// session tells the page who is logged in, null for nobody: GET /session.
+func (s *Server) session(_ http.ResponseWriter, r *http.Request) (any, error) {
+	id, err := s.sessionOf(r)
+	switch {
+	case denied(err):
+		return json.RawMessage("null"), nil
+	case err != nil:
+		return nil, err
+	}
+	return s.me(id), nil
+}
+
 // logout ends the session of the cookie: POST /logout.
 func (s *Server) logout(w http.ResponseWriter, r *http.Request) (any, error) {
 	if c, err := r.Cookie(sessionCookie); err == nil {

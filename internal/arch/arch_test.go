@@ -53,6 +53,7 @@ var table = map[string][]string{
 	"e2e":                  {anything}, // tests of the real binary only
 	"conformance":          {"s3api", "object", "iam", "events"},
 	"clients":              {"internal/process"},
+	"uitest":               {"internal/process"}, // the dashboard in a real browser, against the real binary
 	"internal/process":     {},
 	"internal/arch":        {},
 }

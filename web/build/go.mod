@@ -1,0 +1,7 @@
+module cairn/web/build
+
+go 1.26.8
+
+require github.com/evanw/esbuild v0.28.2
+
+require golang.org/x/sys v0.49.0 // indirect
