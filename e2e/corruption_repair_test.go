@@ -11,60 +11,29 @@ import (
 )
 
 // TestCorruptSources (I2, I6, I7) is the matrix's third column: a drive is lost, and repair reads what it rebuilds from
-// shards of which one is harmed. It must notice by itself, rebuild both, and never decode from bad bytes. One drive is lost
-// for all kinds that harm one shard alone, and one more for each kind that spills.
+// shards of which one is harmed. It must notice by itself, rebuild both, and never decode from bad bytes. A kind that spills
+// harms shards of both roles at once, since it truncates the file that they share.
 func TestCorruptSources(t *testing.T) {
-	s := start(t)
-	var alone []damageKind
-	for _, kind := range damageKinds {
-		if !kind.spills {
-			alone = append(alone, kind)
-		}
-	}
-	t.Run("single shards", func(t *testing.T) {
-		s.t = t
-		s.loseAndRebuild(1, func(lost string) (victims []*victim, hurt []harmed) {
-			for i, kind := range alone {
-				for j, role := range []string{"data", "parity"} {
-					vs, hs := s.harmSources(kind, role, lost, sourceSizes(2*i+j))
+	for i, kind := range damageKinds {
+		t.Run(kind.name, func(t *testing.T) {
+			s := start(t)
+			s.loseAndRebuild(1+i%6, func(lost string) (victims []*victim, hurt []harmed) {
+				victims, hurt = s.harmSources(kind, "data", lost)
+				if !kind.spills {
+					vs, hs := s.harmSources(kind, "parity", lost)
 					victims, hurt = append(victims, vs...), append(hurt, hs...)
 				}
-			}
-			return victims, hurt
-		})
-	})
-	for i, kind := range damageKinds {
-		if !kind.spills {
-			continue
-		}
-		t.Run(kind.name, func(t *testing.T) {
-			s.t = t
-			s.loseAndRebuild(2+i%5, func(lost string) ([]*victim, []harmed) {
-				return s.harmSources(kind, "data", lost, sourceSizes(i))
+				return victims, hurt
 			})
 		})
 	}
-	s.t = t
 }
 
-// sourceSizes deals the sizes out to the n-th set of victims: all sets have the small ones, every other set one each of
-// those around a blob, and one set has 200 MiB.
-func sourceSizes(n int) []int {
-	sizes := slices.Clone(matrixSizes[:8])
-	if n%2 == 0 {
-		sizes = append(sizes, matrixSizes[8+n/2%3])
-	}
-	if n == 1 {
-		sizes = append(sizes, 200<<20)
-	}
-	return sizes
-}
-
-// harmSources makes objects and harms one shard of each of their blobs: the first of a role that is not on the drive that
-// will be lost. A kind that spills keeps to one drive.
-func (s *store) harmSources(kind damageKind, role, lost string, sizes []int) (victims []*victim, hurt []harmed) {
+// harmSources makes an object of every size and harms one shard of each of their blobs: the first of a role that is not on
+// the drive that will be lost. A kind that spills keeps to one drive.
+func (s *store) harmSources(kind damageKind, role, lost string) (victims []*victim, hurt []harmed) {
 	s.t.Helper()
-	for i, size := range sizes {
+	for i, size := range matrixSizes {
 		victims = append(victims, s.victim(fmt.Sprintf("sources/%s/%s/%d", kind.name, role, size), uint64(i)<<30+uint64(size), size))
 	}
 	only := ""
