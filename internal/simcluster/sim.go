@@ -12,8 +12,8 @@
 // an order that depends on the program alone. Three things are outside every seed: the runtime interrupts a goroutine that
 // had the processor for 10 ms of real time, as happens when the machine is busy; a select that finds two cases ready draws
 // one by lot; and the race detector shuffles goroutines on purpose. Then a message may travel together with the next
-// one or by itself, and what follows differs: most seeds have one trace, some have two or three. The faults and what
-// clients mean to do never differ. TestSameTrace says what is relied on.
+// one or by itself, and what follows differs, later faults with it where they are aimed at the leader: most seeds have one
+// trace, some have two or three. TestSameTrace says what is relied on.
 //
 // It does not simulate crashes of Pebble's own file operations at every step (meta/replica's sweeps do), corrupt bytes
 // on the way (TLS and the frames' checksums are tested by themselves), or clocks that disagree: nodes share one clock.
