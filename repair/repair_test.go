@@ -267,6 +267,7 @@ func TestOneLostBlobHoldsNobodyUp(t *testing.T) {
 			c.disk.Flip(v.Slots[5], id, 0)
 			c.rep.Report(cairn.Damage{Shard: id, Kind: cairn.DamageCorrupt})
 		}
+		c.settled() // reports are recorded some at a time: the queue may have held the lost blob's alone so far
 		c.until("only the lost blob is left", time.Minute, func() bool {
 			rows := c.damage()
 			return len(rows) == 3 && !slices.ContainsFunc(rows, func(d cairn.Damage) bool { return d.Shard.Blob != lost.Blob })
