@@ -119,7 +119,7 @@ func TestWalk(t *testing.T) {
 // watchRepair wipes a drive and watches verdict, heat map and repair change in three tabs that are not loaded anew.
 func watchRepair(t *testing.T, b *browser, s *process.Server, dir string) {
 	t.Log("wipe a drive and watch")
-	throttle(t, s, 4<<20) // else it is over before a person could see it
+	throttle(t, s, "drive-floor=1048576&drive-ceiling=1048576") // else it is over before a person could see it
 	overview, cluster, repair := b.open(s.AdminURL()+"/"), b.open(s.AdminURL()+"/#/cluster"), b.open(s.AdminURL()+"/#/repair")
 	overview.until("the verdict", `document.querySelector(".verdict[data-health=ok]")`)
 	cluster.until("seven tiles", `document.querySelectorAll(".tile[data-state=ok]").length === 7`)
@@ -136,7 +136,7 @@ func watchRepair(t *testing.T, b *browser, s *process.Server, dir string) {
 	repair.shot("repair-healing-light")
 	repair.saw("rebuilt bytes that grow", `__seen.length > 2`)
 	cluster.saw("a tile that is another drive's, or is not well", `v !== __seen[0]`)
-	throttle(t, s, 1<<30)
+	throttle(t, s, "default=1")
 	overview.until("safe again", `document.querySelector(".verdict").dataset.health === "ok"`)
 	for _, p := range []*tab{overview, cluster, repair} {
 		t.Logf("seen: %.600s", strings.Join(eval[[]string](p, "__seen.slice(0, 12)"), " | ")) // gone if the page was loaded anew
@@ -144,9 +144,9 @@ func watchRepair(t *testing.T, b *browser, s *process.Server, dir string) {
 }
 
 // throttle bounds repair through the API.
-func throttle(t *testing.T, s *process.Server, rate int) {
+func throttle(t *testing.T, s *process.Server, limits string) {
 	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), "POST", fmt.Sprintf("%s/api/v1/repair/throttle?bytes-per-second=%d", s.AdminURL(), rate), nil)
+	r, err := http.NewRequestWithContext(t.Context(), "POST", s.AdminURL()+"/api/v1/repair/throttle?"+limits, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,13 +23,13 @@ function Throttle({ close }: { close: () => void }) {
   const submit = async () => {
     const n = parseBytes(text);
     if (!(n > 0)) throw new Error("Want a size, for example 200 MiB.");
-    await call("POST", `/api/v1/repair/throttle?bytes-per-second=${n}`);
-    toast(`Repair writes at most ${bytes(n)}/s from now on.`);
+    await call("POST", `/api/v1/repair/throttle?drive-ceiling=${n}`);
+    toast(`Background work moves at most ${bytes(n)}/s on a drive from now on.`);
     close();
   };
   return (
-    <Form title="Bound what repair writes" action="Set" close={close} submit={submit}>
-      <Field label="Bytes per second" hint="For example 200 MiB. To stop repair altogether, pause it."><input value={text} onInput={(e) => type(e.currentTarget.value)} placeholder="200 MiB" required /></Field>
+    <Form title="Bound background work" action="Set" close={close} submit={submit}>
+      <Field label="Bytes per second on each drive" hint="The ceiling, for example 200 MiB: below it the work gives way to clients by itself. To stop repair altogether, pause it."><input value={text} onInput={(e) => type(e.currentTarget.value)} placeholder="200 MiB" required /></Field>
     </Form>
   );
 }
