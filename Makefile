@@ -43,11 +43,11 @@ tidy:
 	$(GO) mod tidy -diff
 
 # The import table is the test in internal/arch.
-# The race detector needs a C compiler; without one the same tests run without it, and say so.
+# Three packages at a time, since many of their tests wait for disks. The race detector needs a C compiler; without one the same tests run without it, and say so.
 RACE := $(if $(shell command -v gcc || command -v cc || command -v clang),-race,)
 unit:
 	@test -n "$(RACE)" || echo "NOTE: no C compiler found: running the tests without the race detector"
-	$(GO) test $(RACE) -timeout 15m $(PKGS)
+	$(GO) test $(RACE) -p 3 -timeout 15m $(PKGS)
 	$(if $(RACE),$(MAKE) sweep simulate)
 
 # Under the race detector the sweeps over disk operations try one in 7 or 20; here they try every one.

@@ -14,6 +14,7 @@ import (
 // shards of which one is harmed. It must notice by itself, rebuild both, and never decode from bad bytes. A kind that spills
 // harms shards of both roles at once, since it truncates the file that they share.
 func TestCorruptSources(t *testing.T) {
+	t.Parallel()
 	for i, kind := range damageKinds {
 		t.Run(kind.name, func(t *testing.T) {
 			s := start(t)

@@ -115,6 +115,7 @@ func shardName(blob int, slot uint8) string { return fmt.Sprintf("%d.%d", blob, 
 // throughout; scrub finds what reads did not; what is rebuilt is byte for byte what was lost. Each kind has a store of its
 // own, so that the run needs the space of one.
 func TestCorruptionMatrix(t *testing.T) {
+	t.Parallel()
 	for _, kind := range damageKinds {
 		t.Run(kind.name, func(t *testing.T) {
 			s := start(t)

@@ -17,6 +17,7 @@ const healWithin = 2 * time.Minute
 // TestRealFilesSurviveDeletedDrives (I1, I2, I6): the Go toolchain's files are stored while two drives are deleted; every
 // byte is there; the store heals without a person; two other drives go, and every byte is there again.
 func TestRealFilesSurviveDeletedDrives(t *testing.T) {
+	t.Parallel()
 	files := goTree(t)
 	s := start(t)
 	order := rand.Perm(6)
@@ -71,6 +72,7 @@ func (s *store) verifySample(files []file) {
 
 // TestRealWeightsSurviveDeletedDrives does the same with published model weights, which come from the npm registry.
 func TestRealWeightsSurviveDeletedDrives(t *testing.T) {
+	t.Parallel()
 	npm, err := exec.LookPath("npm")
 	if err != nil {
 		t.Skip("SKIPPED: no npm on this machine, so no real weights can be had")
