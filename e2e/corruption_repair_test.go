@@ -12,7 +12,7 @@ import (
 
 // TestCorruptSources (I2, I6, I7) is the matrix's third column: a drive is lost, and repair reads what it rebuilds from
 // shards of which one is harmed. It must notice by itself, rebuild both, and never decode from bad bytes. A kind that spills
-// harms shards of both roles at once, since it truncates the file that they share.
+// harms what one drive has of every blob, whatever its role.
 func TestCorruptSources(t *testing.T) {
 	t.Parallel()
 	for i, kind := range damageKinds {
