@@ -11,50 +11,66 @@ import (
 )
 
 // TestCorruptSources (I2, I6, I7) is the matrix's third column: a drive is lost, and repair reads what it rebuilds from
-// shards of which one is harmed. It must notice by itself, rebuild both, and never decode from bad bytes. A kind that spills
-// harms what one drive has of every blob, whatever its role.
+// shards of which one is harmed. It must notice by itself, rebuild both, and never decode from bad bytes.
 func TestCorruptSources(t *testing.T) {
 	t.Parallel()
 	for i, kind := range damageKinds {
 		t.Run(kind.name, func(t *testing.T) {
 			s := start(t)
-			s.loseAndRebuild(1+i%6, func(lost string) (victims []*victim, hurt []harmed) {
-				victims, hurt = s.harmSources(kind, "data", lost)
-				if !kind.spills {
-					vs, hs := s.harmSources(kind, "parity", lost)
-					victims, hurt = append(victims, vs...), append(hurt, hs...)
-				}
-				return victims, hurt
-			})
+			s.loseAndRebuild(1+i%6, func(lost string) ([]*victim, []harmed) { return s.harmSources(kind, lost) })
 		})
 	}
 }
 
-// harmSources makes an object of every size and harms one shard of each of their blobs: the first of a role that is not on
-// the drive that will be lost. A kind that spills keeps to one drive.
-func (s *store) harmSources(kind damageKind, role, lost string) (victims []*victim, hurt []harmed) {
+// harmSources makes objects of every size and harms one shard of each of their blobs, of the data in one object and of the
+// parity in another. A kind that spills keeps to one drive, which has both in different volumes.
+func (s *store) harmSources(kind damageKind, lost string) (victims []*victim, hurt []harmed) {
 	s.t.Helper()
-	for i, size := range matrixSizes {
-		victims = append(victims, s.victim(fmt.Sprintf("sources/%s/%s/%d", kind.name, role, size), uint64(i)<<30+uint64(size), size))
-	}
 	only := ""
-	for _, v := range victims {
-		for i, b := range v.before.Blobs {
-			at := slices.IndexFunc(b.Shards, func(sh admin.Shard) bool {
-				if only != "" {
-					return sh.DrivePath == only
-				}
-				return sh.Role == role && sh.DrivePath != lost
-			})
-			sh := b.Shards[at]
-			s.harmShard(kind, sh)
-			hurt = append(hurt, harmed{v, kind, i, sh})
-			if kind.spills {
-				only = sh.DrivePath
+	if kind.spills {
+		only = s.driveOfBothRoles(lost)
+	}
+	for i, size := range matrixSizes {
+		parity := false
+		vs, hs := s.harmBothRoles(fmt.Sprintf("sources/%s/%d", kind.name, size), uint64(i)<<30+uint64(size), size, func(v *victim) (out []harmed) {
+			for i, b := range v.before.Blobs {
+				at := slices.IndexFunc(b.Shards, func(sh admin.Shard) bool {
+					if only != "" {
+						return sh.DrivePath == only
+					}
+					return (sh.Role == "parity") == parity && sh.DrivePath != lost
+				})
+				out = append(out, harmed{v, kind, i, b.Shards[at]})
+			}
+			parity = !parity
+			return out
+		})
+		victims, hurt = append(victims, vs...), append(hurt, hs...)
+	}
+	for _, h := range hurt {
+		s.harmShard(kind, h.shard)
+	}
+	return victims, hurt
+}
+
+// driveOfBothRoles stores small objects until a drive is known that has data in one volume and parity in another.
+func (s *store) driveOfBothRoles(lost string) string {
+	s.t.Helper()
+	roles := map[string]map[string]bool{}
+	for i := range 200 {
+		key := fmt.Sprintf("probe/%d", i)
+		s.mustPut(key, content(uint64(i), unit))
+		for _, sh := range s.show(key).Blobs[0].Shards {
+			if roles[sh.DrivePath] == nil {
+				roles[sh.DrivePath] = map[string]bool{}
+			}
+			if roles[sh.DrivePath][sh.Role] = true; len(roles[sh.DrivePath]) == 2 && sh.DrivePath != lost {
+				return sh.DrivePath
 			}
 		}
 	}
-	return victims, hurt
+	s.t.Fatalf("no drive but %s has data and parity: %v", lost, roles)
+	return ""
 }
 
 // loseAndRebuild has objects made and harmed, loses a drive, and looks at what repair made of it, before and after scrub.

@@ -130,15 +130,20 @@ func TestCorruptionMatrix(t *testing.T) {
 func (s *store) corruptAndHeal(kind damageKind, sizes []int, found string) {
 	s.t.Helper()
 	var victims []*victim
-	for i, size := range sizes {
-		victims = append(victims, s.victim(fmt.Sprintf("%s/%s/%d", kind.name, found, size), uint64(i)<<20+uint64(size), size))
-	}
 	var hurt []harmed
 	drives := map[string]bool{}
-	for _, v := range victims {
-		for i := range v.before.Blobs {
-			hurt = append(hurt, s.harm(kind, v, i, drives)...)
-		}
+	for i, size := range sizes {
+		prefix := fmt.Sprintf("%s/%s/%d", kind.name, found, size)
+		vs, hs := s.harmBothRoles(prefix, uint64(i)<<20+uint64(size), size, func(v *victim) (out []harmed) {
+			for i := range v.before.Blobs {
+				out = append(out, s.pick(kind, v, i, drives)...)
+			}
+			return out
+		})
+		victims, hurt = append(victims, vs...), append(hurt, hs...)
+	}
+	for _, h := range hurt {
+		s.harmShard(kind, h.shard)
 	}
 	s.checkHarm(victims, hurt)
 	if found == "scrub" {
@@ -202,10 +207,28 @@ func (s *store) waitMended(hurt []harmed) {
 	}
 }
 
-// harm damages one data and one parity shard of a blob. For kinds that spill over it keeps to the first two drives that it
-// was told of, which every blob has shards on.
-func (s *store) harm(kind damageKind, v *victim, blob int, drives map[string]bool) (hurt []harmed) {
+// harmBothRoles stores objects of one size until a data and a parity shard are among those that pick chooses to harm. Kinds
+// that spill harm the same drives' shards in all volumes, whatever these are there.
+func (s *store) harmBothRoles(prefix string, seed uint64, size int, pick func(*victim) []harmed) (victims []*victim, hurt []harmed) {
 	s.t.Helper()
+	roles := map[string]bool{}
+	for i := range 60 {
+		v := s.victim(fmt.Sprintf("%s/%d", prefix, i), seed+uint64(i)<<40, size)
+		victims = append(victims, v)
+		for _, h := range pick(v) {
+			hurt, roles[h.shard.Role] = append(hurt, h), true
+		}
+		if len(v.before.Blobs) == 0 || len(roles) == 2 {
+			return victims, hurt
+		}
+	}
+	s.t.Fatalf("%d objects of %d bytes, and only %v among their shards to harm", len(victims), size, roles)
+	return nil, nil
+}
+
+// pick chooses one data and one parity shard of a blob. For kinds that spill over it keeps to the first two drives that it
+// was told of, which every blob has shards on.
+func (s *store) pick(kind damageKind, v *victim, blob int, drives map[string]bool) (hurt []harmed) {
 	for _, role := range []string{"data", "parity"} {
 		for _, sh := range v.before.Blobs[blob].Shards {
 			if !kind.spills && sh.Role != role {
@@ -215,7 +238,6 @@ func (s *store) harm(kind damageKind, v *victim, blob int, drives map[string]boo
 				continue
 			}
 			drives[sh.DrivePath] = true
-			s.harmShard(kind, sh)
 			hurt = append(hurt, harmed{v, kind, blob, sh})
 			if !kind.spills {
 				break
