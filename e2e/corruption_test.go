@@ -134,7 +134,7 @@ func (s *store) corruptAndHeal(kind damageKind, sizes []int, found string) {
 	drives := map[string]bool{}
 	for i, size := range sizes {
 		prefix := fmt.Sprintf("%s/%s/%d", kind.name, found, size)
-		vs, hs := s.harmBothRoles(prefix, uint64(i)<<20+uint64(size), size, func(v *victim) (out []harmed) {
+		vs, hs := s.chooseShards(prefix, uint64(i)<<20+uint64(size), size, []string{"data", "parity"}, func(v *victim) (out []harmed) {
 			for i := range v.before.Blobs {
 				out = append(out, s.pick(kind, v, i, drives)...)
 			}
@@ -207,44 +207,43 @@ func (s *store) waitMended(hurt []harmed) {
 	}
 }
 
-// harmBothRoles stores objects of one size until a data and a parity shard are among those that pick chooses to harm. Kinds
+// chooseShards stores objects of one size until shards of all the roles are among those that pick chooses to harm. Kinds
 // that spill harm the same drives' shards in all volumes, whatever these are there.
-func (s *store) harmBothRoles(prefix string, seed uint64, size int, pick func(*victim) []harmed) (victims []*victim, hurt []harmed) {
+func (s *store) chooseShards(prefix string, seed uint64, size int, roles []string, pick func(*victim) []harmed) (victims []*victim, hurt []harmed) {
 	s.t.Helper()
-	roles := map[string]bool{}
+	missing := slices.Clone(roles)
 	for i := range 60 {
 		v := s.victim(fmt.Sprintf("%s/%d", prefix, i), seed+uint64(i)<<40, size)
 		victims = append(victims, v)
 		for _, h := range pick(v) {
-			hurt, roles[h.shard.Role] = append(hurt, h), true
+			hurt = append(hurt, h)
+			missing = slices.DeleteFunc(missing, func(role string) bool { return role == h.shard.Role })
 		}
-		if len(v.before.Blobs) == 0 || len(roles) == 2 {
+		if len(v.before.Blobs) == 0 || len(missing) == 0 {
 			return victims, hurt
 		}
 	}
-	s.t.Fatalf("%d objects of %d bytes, and only %v among their shards to harm", len(victims), size, roles)
+	s.t.Fatalf("%d objects of %d bytes, and no %v among their shards to harm", len(victims), size, missing)
 	return nil, nil
 }
 
-// pick chooses one data and one parity shard of a blob. For kinds that spill over it keeps to the first two drives that it
-// was told of, which every blob has shards on.
+// pick chooses one data and one parity shard of a blob. For kinds that spill it keeps to the drives of the first two that it
+// chose, which every blob has shards on.
 func (s *store) pick(kind damageKind, v *victim, blob int, drives map[string]bool) (hurt []harmed) {
-	for _, role := range []string{"data", "parity"} {
-		for _, sh := range v.before.Blobs[blob].Shards {
-			if !kind.spills && sh.Role != role {
-				continue
-			}
-			if kind.spills && !drives[sh.DrivePath] && (len(drives) == 2 || sh.Role != role) {
-				continue
-			}
-			drives[sh.DrivePath] = true
+	shards := v.before.Blobs[blob].Shards
+	of := func(role string) admin.Shard {
+		return shards[slices.IndexFunc(shards, func(sh admin.Shard) bool { return sh.Role == role })]
+	}
+	data, parity := of("data"), of("parity")
+	if !kind.spills {
+		return []harmed{{v, kind, blob, data}, {v, kind, blob, parity}}
+	}
+	if len(drives) == 0 {
+		drives[data.DrivePath], drives[parity.DrivePath] = true, true
+	}
+	for _, sh := range shards {
+		if drives[sh.DrivePath] {
 			hurt = append(hurt, harmed{v, kind, blob, sh})
-			if !kind.spills {
-				break
-			}
-		}
-		if kind.spills && len(drives) == 2 {
-			break
 		}
 	}
 	return hurt

@@ -191,7 +191,7 @@ func TestCommandLine(t *testing.T) {
 	}{
 		{"status", 0, "health    ok"},
 		{"status -o json", 0, `"health": "ok"`},
-		{"scrub start --wait", 0, "1 passes"},
+		{"scrub start --wait", 0, "clean"},
 		{"scrub status -o json", 0, `"findings": 0`},
 		{"repair status", 0, "idle"},
 		{"object show no-such/thing", 1, ""},

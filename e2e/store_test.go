@@ -22,6 +22,7 @@ import (
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
 
+	"cairn"
 	"cairn/admin"
 	"cairn/internal/process"
 )
@@ -188,21 +189,32 @@ func (s *store) show(key string) admin.Object {
 // scrub runs one full pass.
 func (s *store) scrub() admin.Scrub {
 	s.t.Helper()
-	var before, now admin.Scrub
-	if err := s.ask(s.t.Context(), "GET", "/api/v1/scrub", &before); err != nil {
-		s.t.Fatal(err)
-	}
-	if err := s.ask(s.t.Context(), "POST", "/api/v1/scrub", &now); err != nil {
-		s.t.Fatal(err)
-	}
-	for began := time.Now(); now.Passes <= before.Passes; {
-		if time.Since(began) > 2*time.Minute {
-			s.t.Fatalf("the scrub pass did not end: %+v", now)
-		}
-		time.Sleep(50 * time.Millisecond)
-		if err := s.ask(s.t.Context(), "GET", "/api/v1/scrub", &now); err != nil {
+	began := time.Now()
+	for {
+		var check admin.Scrubbing
+		if err := s.ask(s.t.Context(), "POST", "/api/v1/scrub", &check); err != nil {
 			s.t.Fatal(err)
 		}
+		job := check.Job
+		for !job.Ended() {
+			if time.Since(began) > 2*time.Minute {
+				s.t.Fatalf("the check did not end: %+v", job)
+			}
+			time.Sleep(50 * time.Millisecond)
+			if err := s.ask(s.t.Context(), "GET", fmt.Sprintf("/api/v1/jobs/%d", job.ID), &job); err != nil {
+				s.t.Fatal(err)
+			}
+		}
+		if job.Created.After(began) { // else it was under way, and may have seen what was there before
+			if job.State != cairn.JobDone {
+				s.t.Fatalf("the check failed: %+v", job)
+			}
+			break
+		}
+	}
+	var now admin.Scrub
+	if err := s.ask(s.t.Context(), "GET", "/api/v1/scrub", &now); err != nil {
+		s.t.Fatal(err)
 	}
 	return now
 }

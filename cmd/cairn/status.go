@@ -130,7 +130,11 @@ func scrubText(s admin.Scrub) string {
 }
 
 func repairText(r admin.Repair) string {
-	text := fmt.Sprintf("%s; %d queued", progressText(r.Progress), r.Queued)
+	doing := progressText(r.Progress)
+	if r.State == cairn.JobRunning && r.Queued == 0 {
+		doing = "idle"
+	}
+	text := fmt.Sprintf("%s; %d queued", doing, r.Queued)
 	if r.Waiting != "" {
 		text += "; waiting: " + r.Waiting
 	}
