@@ -62,7 +62,7 @@ simulate:
 
 # The real binary, without the race detector, on real directories.
 test-e2e: build
-	CAIRN_BINARY=$(CURDIR)/$(BIN) $(GO) test -tags e2e -count=1 -timeout 15m ./e2e/
+	CAIRN_BINARY=$(CURDIR)/$(BIN) $(GO) test -tags e2e -count=1 -timeout 20m ./e2e/
 	CAIRN_BINARY=$(CURDIR)/$(BIN) $(GO) test -tags e2e -count=1 -timeout 5m -skip TestDrill ./e2e/drill/
 
 # Twelve processes in network namespaces, one fault after the other under load; prints a table. Needs root and iproute2.
