@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"os"
 	"path/filepath"
 	"testing"
 
@@ -46,9 +45,6 @@ func (m *member) nodeNamed(name string) cairn.Node {
 // paused and resumed, and removed; then a fifth joins and the drives are levelled. No client sees an error, nothing is lost,
 // and the new node carries its share.
 func TestClusterShrinksAndGrows(t *testing.T) {
-	if os.Getenv("CAIRN_SOAK") == "" {
-		t.Skip("SKIPPED: takes two minutes: make soak runs it; internal/server's TestFleetShrinksAndGrows does the same in one process")
-	}
 	all := fleetOf(t, 4, 4, "2+1")
 	until(all[0], "voters on three nodes", "/api/v1/status", func(st admin.Status) bool { return st.Health == admin.HealthOK && len(votersByNode(st)) == 3 })
 	leader, others := leaderOf(t, all)
